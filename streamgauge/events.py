@@ -1,0 +1,182 @@
+"""The wire types: what stands in the topics. JSON by msgspec; unknown fields are ignored, so adding one is safe.
+
+Every event carries `schema`, the version of its type, and travels with CloudEvents attributes as headers
+(binary mode: https://github.com/cloudevents/spec/blob/main/cloudevents/bindings/kafka-protocol-binding.md).
+"""
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Annotated
+
+import msgspec
+
+MAX_ID_CHARS = 256
+MAX_LABEL_CHARS = 128
+MAX_METADATA_BYTES = 4096
+
+Header = tuple[str, bytes]
+MessageId = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_ID_CHARS)]
+Label = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_LABEL_CHARS)]
+Metadata = dict[str, str | int | float | bool | None]
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Base of all wire types."""
+
+
+class TextSubmitted(Event, frozen=True, kw_only=True):
+    """The JSON form of an input record; the other form is the bare text."""
+
+    text: str
+    id: MessageId | None = None
+    metadata: Metadata | None = None
+
+
+class ModelRef(Event, frozen=True, kw_only=True):
+    """Which model scored: `digest` is `sha256:` and the hash over model, tokenizer and configuration."""
+
+    name: str
+    version: str
+    digest: str
+
+    @property
+    def key(self) -> str:
+        """The value of the metrics' label `model`."""
+        return f"{self.name}@{self.version}"
+
+
+class Position(Event, frozen=True, kw_only=True):
+    """Where an input record stood; `timestamp_ms` is the record's own, since the epoch."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp_ms: int
+
+
+class Timings(Event, frozen=True, kw_only=True):
+    """Seconds that one text spent in the worker, stage by stage."""
+
+    tokenize_s: float
+    queue_s: float
+    infer_s: float
+
+
+class Prediction(Event, frozen=True, kw_only=True, omit_defaults=False):
+    """One scored text, in the results topic. Never holds the text."""
+
+    schema: int = 1
+    id: str
+    label: str
+    score: float
+    """The probability of `label`, 0 to 1."""
+    scores: dict[str, float]
+    model: ModelRef
+    timings: Timings
+    source: Position
+    tokens: int
+    """What the model read, special tokens included."""
+    truncated: bool
+    metadata: Metadata | None = None
+
+
+class Histogram(Event, frozen=True, kw_only=True, omit_defaults=False):
+    """Observations in seconds: `counts[i]` lie at or below `edges[i]` and above the one before; the last beyond all."""
+
+    edges: Sequence[float]
+    counts: Sequence[int]
+    sum: float
+    max: float
+
+
+class TransactionMeasured(Event, frozen=True, kw_only=True, omit_defaults=False):
+    """What one transaction covered, in the metrics topic; written in that same transaction."""
+
+    schema: int = 1
+    worker: str
+    model: ModelRef
+    topic: str
+    partition: int
+    first_offset: int
+    last_offset: int
+    records: int
+    labels: dict[str, int]
+    """Results by label."""
+    dead_letters: dict[str, int]
+    """Dead letters by reason."""
+    truncated: int
+    tokens: int
+    padded_tokens: float
+    """Tokens computed for these texts, their share of the padding included."""
+    tokenize_s: float
+    queue_s: float
+    infer_s: float
+    """Sums over the records; a batch's inference time is shared among its texts."""
+    latency: Histogram
+    """From each record's timestamp to the beginning of this transaction."""
+    began_at: str
+
+
+class Feedback(Event, frozen=True, kw_only=True):
+    """A label for a message id. `source` says who labelled; `at` is informative: the broker's time decides."""
+
+    id: MessageId
+    label: Label
+    source: Label | None = None
+    at: str | None = None
+    schema: int = 1
+
+
+class Reason(StrEnum):
+    """Why a record is in the dead-letter topic."""
+
+    NULL_VALUE = "null_value"
+    SCHEMA_FRAMING = "schema_registry_framing"
+    NOT_UTF8 = "not_utf8"
+    BROKEN_JSON = "broken_json"
+    MISSING_TEXT = "missing_text"
+    EMPTY_TEXT = "empty_text"
+    TEXT_TOO_LARGE = "text_too_large"
+    INVALID_FIELD = "invalid_field"
+    INFERENCE_FAILED = "inference_failed"
+
+
+_encoder = msgspec.json.Encoder()
+encode = _encoder.encode
+decode_prediction = msgspec.json.Decoder(Prediction).decode
+decode_measurement = msgspec.json.Decoder(TransactionMeasured).decode
+decode_feedback = msgspec.json.Decoder(Feedback).decode
+
+
+def utc_now() -> str:
+    """Now, as CloudEvents and JSON Schema write a time (RFC 3339)."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def cloud_event(
+    *,
+    id: str,
+    type: str,
+    source: str,
+    time: str,
+    content_type: str = "application/json",
+) -> list[Header]:
+    """The CloudEvents attributes of one record as Kafka headers."""
+    return [
+        ("ce_specversion", b"1.0"),
+        ("ce_id", id.encode()),
+        ("ce_type", type.encode()),
+        ("ce_source", source.encode()),
+        ("ce_time", time.encode()),
+        ("content-type", content_type.encode()),
+    ]
+
+
+def last_header(headers: Iterable[tuple[str, bytes | None]], name: str) -> bytes | None:
+    """The value of header `name`; of repeated ones the last counts."""
+    found = None
+    for key, value in headers:
+        if key == name:
+            found = value
+    return found

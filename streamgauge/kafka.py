@@ -1,0 +1,127 @@
+"""Reaching Kafka through aiokafka: clients from settings, patience with an unreachable broker, group facts."""
+
+import asyncio
+import random
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import structlog
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.coordinator.protocol import ConsumerProtocol
+from aiokafka.errors import KafkaConnectionError, KafkaError
+from aiokafka.structs import TopicPartition
+
+from streamgauge.errors import Stopped, StreamgaugeError
+from streamgauge.lifecycle import Deadline
+from streamgauge.settings import KafkaSettings
+
+log = structlog.get_logger(__name__)
+
+CLOSE_TIMEOUT_S = 3.0
+MAX_BACKOFF_S = 5.0
+
+
+def client_options(settings: KafkaSettings) -> dict[str, Any]:
+    """The keyword arguments that every aiokafka client takes."""
+    options: dict[str, Any] = {
+        "bootstrap_servers": settings.bootstrap_servers,
+        "security_protocol": settings.security_protocol,
+    }
+    if "SSL" in settings.security_protocol:
+        options["ssl_context"] = ssl.create_default_context(cafile=settings.ca_file)
+    if settings.security_protocol.startswith("SASL") and settings.username and settings.password:
+        options |= {
+            "sasl_mechanism": settings.sasl_mechanism,
+            "sasl_plain_username": settings.username,
+            "sasl_plain_password": settings.password.get_secret_value(),
+        }
+    return options
+
+
+@asynccontextmanager
+async def admin_client(
+    settings: KafkaSettings, stop: asyncio.Event | None = None
+) -> AsyncIterator[AIOKafkaAdminClient]:
+    """A connected admin client; the first thing a service opens, so the patience with the broker is here.
+
+    Raises StreamgaugeError when no broker answers within `connect_timeout_s`, Stopped when `stop` is set before.
+    """
+    stop = stop or asyncio.Event()
+    deadline = Deadline(settings.connect_timeout_s)
+    backoff_s = 0.25
+    while True:
+        admin = AIOKafkaAdminClient(**client_options(settings))
+        try:
+            await admin.start()
+            break
+        except KafkaConnectionError:
+            await admin.close()
+            if not deadline.left_s:
+                raise StreamgaugeError(
+                    f"no Kafka broker answered at {settings.bootstrap_servers} within "
+                    f"{settings.connect_timeout_s:g} s; is one running? See STREAMGAUGE_KAFKA_BOOTSTRAP_SERVERS"
+                ) from None
+            log.warning(
+                "kafka.unreachable",
+                bootstrap_servers=settings.bootstrap_servers,
+                left_s=round(deadline.left_s),
+            )
+            await sleep_or_stop(stop, min(jittered(backoff_s), deadline.left_s))
+            if stop.is_set():
+                raise Stopped("stopped before Kafka was reached") from None
+            backoff_s = min(backoff_s * 2, MAX_BACKOFF_S)
+    try:
+        yield admin
+    finally:
+        await admin.close()
+
+
+def jittered(backoff_s: float) -> float:
+    """Half to all of a back-off, so that replicas do not come back in step."""
+    return backoff_s * random.uniform(0.5, 1)  # noqa: S311 - no secret
+
+
+async def sleep_or_stop(stop: asyncio.Event, seconds: float) -> None:
+    """Sleep, unless the service is asked to stop."""
+    try:
+        async with asyncio.timeout(seconds):
+            await stop.wait()
+    except TimeoutError:
+        return
+
+
+async def close_producer(producer: AIOKafkaProducer) -> None:
+    """Close a producer whatever state it is in, within CLOSE_TIMEOUT_S: `stop()` alone waits for a lost broker."""
+    try:
+        async with asyncio.timeout(CLOSE_TIMEOUT_S):
+            await producer.stop()
+    except (TimeoutError, KafkaError):
+        await producer.client.close()
+    # A fenced producer leaves a failed future behind that nobody awaits; unretrieved, asyncio would log a traceback.
+    transactions = producer._txn_manager
+    waiter = transactions.wait_for_transaction_end() if transactions else None
+    if waiter is not None and waiter.done() and not waiter.cancelled():
+        waiter.exception()
+
+
+async def owned_partitions(admin: AIOKafkaAdminClient, group: str, client_id: str) -> set[TopicPartition]:
+    """What the group's coordinator, asked now, says is assigned to the member `client_id`; none while it rebalances."""
+    [response] = await admin.describe_consumer_groups([group])
+    [(error_code, _group, state, _type, _protocol, members, *_)] = response.groups
+    if error_code or state != "Stable":
+        return set()
+    return {
+        partition
+        for _member_id, member_client_id, _host, _metadata, assignment in members
+        if member_client_id == client_id and assignment
+        for partition in ConsumerProtocol.ASSIGNMENT.decode(assignment).partitions()
+    }
+
+
+async def committed_offset(consumer: AIOKafkaConsumer, partition: TopicPartition) -> int | None:
+    """The group's committed offset as the coordinator tells it now, None when there is none."""
+    offset: int | None = await consumer.committed(partition)
+    return offset

@@ -1,0 +1,68 @@
+"""From signals to an orderly end: a signal sets an event, services drain and return, errors become exit codes."""
+
+import asyncio
+import signal
+import sys
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import structlog
+
+from streamgauge.errors import StreamgaugeError
+
+log = structlog.get_logger(__name__)
+
+
+class Deadline:
+    """One time budget shared by several steps, on the monotonic clock."""
+
+    def __init__(self, budget_s: float) -> None:
+        self._end_s = time.monotonic() + budget_s
+
+    @property
+    def left_s(self) -> float:
+        """Seconds left, never negative."""
+        return max(0.0, self._end_s - time.monotonic())
+
+
+def run(service: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> None:
+    """Run a service until it returns; SIGINT and SIGTERM set its stop event, a second one interrupts at once.
+
+    Raises the StreamgaugeError that ended it, taken out of its exception groups; anything else as it is.
+    """
+    try:
+        asyncio.run(_with_signals(service))
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BaseExceptionGroup as group:
+        expected = _only_expected(group)
+        if expected is None:
+            raise
+        raise expected from None
+
+
+async def _with_signals(service: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> None:
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+
+    def on_signal(number: signal.Signals) -> None:
+        log.info("service.stopping", signal=number.name)
+        loop.remove_signal_handler(number)
+        stop.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, on_signal, number)
+    await service(stop)
+
+
+def _only_expected(group: BaseExceptionGroup[BaseException]) -> StreamgaugeError | None:
+    """The first StreamgaugeError of a group that holds nothing else."""
+    expected, unexpected = group.split(StreamgaugeError)
+    if unexpected is not None or expected is None:
+        return None
+    first: BaseException = expected
+    while isinstance(first, BaseExceptionGroup):
+        first = first.exceptions[0]
+    assert isinstance(first, StreamgaugeError)
+    return first

@@ -1,0 +1,131 @@
+"""Settings from the environment and `.env`: validated by name, frozen, secrets never printed.
+
+Each part of Streamgauge has one class, and each class one prefix, so a misspelt name is an error and
+not a silently ignored variable.
+"""
+
+import difflib
+import os
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, TypeVar
+
+from dotenv import dotenv_values
+from pydantic import Field, SecretStr, StringConstraints, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from streamgauge.errors import ConfigurationError
+
+PREFIX = "STREAMGAUGE_"
+SECTIONS = ("KAFKA_", "TOPIC_", "LOG_", "WORKER_", "LISTENER_", "PRODUCER_")
+
+TopicName = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9._-]{1,200}$")]
+GroupName = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9._-]{1,100}$")]
+Port = Annotated[int, Field(ge=0, le=65535)]
+S = TypeVar("S", bound="Settings")
+
+
+class Settings(BaseSettings):
+    """Base of all settings; a subclass names its section with `env_prefix`."""
+
+    model_config = SettingsConfigDict(env_file=".env", extra="ignore", frozen=True, hide_input_in_errors=True)
+
+
+class KafkaSettings(Settings):
+    """How to reach Kafka."""
+
+    model_config = SettingsConfigDict(env_prefix=f"{PREFIX}KAFKA_")
+
+    bootstrap_servers: str = Field("localhost:9092", description="host:port, several with commas")
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "PLAIN"
+    username: str | None = None
+    password: SecretStr | None = None
+    ca_file: str | None = Field(None, description="PEM file of the authority that signed the brokers")
+    connect_timeout_s: float = Field(60, gt=0, description="give up (exit 1) when no broker answers for so long")
+
+
+class TopicSettings(Settings):
+    """Names and limits of the topics."""
+
+    model_config = SettingsConfigDict(env_prefix=f"{PREFIX}TOPIC_")
+
+    prefix: TopicName = "sentiment"
+    max_message_bytes: int = Field(1_048_588, ge=1024, le=64 * 2**20, description="largest input record batch")
+    join_window_days: float = Field(7, gt=0, le=365, description="how long a label may come after its prediction")
+
+    @property
+    def input(self) -> str:
+        return f"{self.prefix}.input"
+
+    @property
+    def results(self) -> str:
+        return f"{self.prefix}.results"
+
+    @property
+    def metrics(self) -> str:
+        return f"{self.prefix}.metrics"
+
+    @property
+    def feedback(self) -> str:
+        return f"{self.prefix}.feedback"
+
+    @property
+    def dead_letter(self) -> str:
+        return f"{self.prefix}.dead-letter"
+
+    @property
+    def outputs(self) -> tuple[str, str, str]:
+        """The topics that the worker writes: partition p of each takes the output of input partition p."""
+        return self.results, self.metrics, self.dead_letter
+
+
+class LogSettings(Settings):
+    """What is logged, and how."""
+
+    model_config = SettingsConfigDict(env_prefix=f"{PREFIX}LOG_")
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["auto", "json", "console"] = Field("auto", description="auto: console on a terminal, else JSON")
+
+
+class ServiceSettings(Settings):
+    """What every long-running service has; `http_port` 0 picks a free one."""
+
+    http_host: str = "0.0.0.0"  # noqa: S104 - a service in a container is scraped from outside
+    http_port: Port = 0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_unset(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: value for name, value in values.items() if value is not None}
+
+
+def load(settings: type[S], **overrides: Any) -> S:
+    """Read one section; an override that is None (a command-line option not given) is ignored.
+
+    Raises ConfigurationError: an unknown name (with the nearest known one), or a value that is not allowed.
+    """
+    _refuse_unknown_names(settings)
+    given = {name: value for name, value in overrides.items() if value is not None}
+    try:
+        return settings(**given)
+    except ValidationError as error:
+        lines = [_explain(settings, problem["loc"], problem["msg"]) for problem in error.errors(include_input=False)]
+        raise ConfigurationError("\n".join(lines)) from None
+
+
+def _explain(settings: type[Settings], loc: tuple[int | str, ...], message: str) -> str:
+    prefix = settings.model_config.get("env_prefix", PREFIX)
+    return f"{prefix}{'_'.join(str(part) for part in loc).upper()}: {message}" if loc else message
+
+
+def _refuse_unknown_names(settings: type[Settings]) -> None:
+    prefix = settings.model_config["env_prefix"]
+    known = {f"{prefix}{name}".upper() for name in settings.model_fields}
+    for name in (name.upper() for name in {**dotenv_values(".env"), **os.environ}):
+        if not name.startswith(PREFIX) or name in known:
+            continue
+        in_a_section = any(name.startswith(PREFIX + section) for section in SECTIONS)
+        if name.startswith(prefix) or not in_a_section:
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0)
+            raise ConfigurationError(f"{name}: no such setting; the nearest is {near[0]}")

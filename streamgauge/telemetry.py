@@ -1,0 +1,103 @@
+"""Logs and the HTTP side of a service: `/metrics`, `/livez`, `/readyz`."""
+
+import logging
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import TextIO
+
+import structlog
+from aiohttp import web
+from prometheus_client import CollectorRegistry
+from prometheus_client.aiohttp import make_aiohttp_handler
+
+from streamgauge.errors import StreamgaugeError
+from streamgauge.settings import LogSettings
+
+log = structlog.get_logger(__name__)
+
+Check = Callable[[], str | None]
+"""A health check: None when all is well, else what is not."""
+
+
+def set_up_logging(settings: LogSettings, stream: TextIO | None = None) -> None:
+    """One event a line on standard error: readable on a terminal, JSON elsewhere.
+
+    Libraries' logs go the same way, from warnings up only: their debug lines would hold users' texts.
+    """
+    stream = stream or sys.stderr
+    console = settings.format == "console" or (settings.format == "auto" and stream.isatty())
+    shared: list[structlog.typing.Processor] = [
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    renderer: list[structlog.typing.Processor] = (
+        [structlog.dev.ConsoleRenderer(colors=stream.isatty(), exception_formatter=structlog.dev.plain_traceback)]
+        if console
+        else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+    )
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.make_filtering_bound_logger(settings.level),
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderer],
+        )
+    )
+    handler.addFilter(_worth_reading)
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(logging.WARNING)
+    for package in ("streamgauge", "worker", "producer", "feedback_listener"):
+        logging.getLogger(package).setLevel(settings.level.upper())
+
+
+def _worth_reading(record: logging.LogRecord) -> bool:
+    """Not what is normal in Kafka's life: a retry until the markers of the transaction before have landed, and a
+    group's first request to a broker that has just been started.
+    """
+    message = record.getMessage()
+    return not (
+        (record.name.startswith("aiokafka.producer") and "NotEnoughReplicas" in message)
+        or (record.name.startswith("aiokafka.consumer") and "GroupCoordinatorNotAvailable" in message)
+    )
+
+
+@asynccontextmanager
+async def serve_http(
+    host: str, port: int, registry: CollectorRegistry, *, live: Check, ready: Check
+) -> AsyncIterator[int]:
+    """Serve metrics and health checks; yields the port. Raises StreamgaugeError when the port is taken."""
+    app = web.Application()
+    app.router.add_get("/metrics", make_aiohttp_handler(registry))
+    app.router.add_get("/livez", _probe(live))
+    app.router.add_get("/readyz", _probe(ready))
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, host, port)
+        try:
+            await site.start()
+        except OSError as error:
+            raise StreamgaugeError(
+                f"cannot serve metrics on {host}:{port}: {error.strerror}; stop what holds the port, or choose another"
+            ) from error
+        bound: int = runner.addresses[0][1]
+        log.info("http.serving", host=host, port=bound)
+        yield bound
+    finally:
+        await runner.cleanup()
+
+
+def _probe(check: Check) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    async def answer(_request: web.Request) -> web.StreamResponse:
+        problem = check()
+        return web.Response(text=problem or "ok", status=503 if problem else 200)
+
+    return answer
