@@ -1,0 +1,84 @@
+"""What tests do with a real Kafka: fresh topics, publish, read everything that is committed."""
+
+import asyncio
+import uuid
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.structs import TopicPartition
+
+from streamgauge.settings import KafkaSettings, TopicSettings
+from streamgauge.topics import make_right
+from tests.oracle import Input
+
+
+class Kafka(NamedTuple):
+    """A running Kafka that tests share: each makes topics and groups of its own name."""
+
+    bootstrap_servers: str
+
+
+@dataclass(frozen=True)
+class Stream:
+    """Topics of a test's own, and the group that works on them."""
+
+    kafka: KafkaSettings
+    topics: TopicSettings
+    group: str
+    partitions: int
+
+    @classmethod
+    async def create(cls, bootstrap_servers: str, partitions: int = 2, *, start_group: bool = True) -> "Stream":
+        """Topics with a name nobody else has; the group starts at the beginning unless told not to."""
+        name = f"t{uuid.uuid4().hex[:10]}"
+        stream = cls(KafkaSettings(bootstrap_servers=bootstrap_servers), TopicSettings(prefix=name), name, partitions)
+        group = name if start_group else f"{name}-other"
+        async for _line in make_right(stream.kafka, stream.topics, group, partitions, None, dry_run=False):
+            pass
+        return stream
+
+    async def publish(self, inputs: Sequence[Input]) -> dict[tuple[int, int], Input]:
+        """Spread over the partitions; returns the inputs by (partition, offset)."""
+        async with AIOKafkaProducer(bootstrap_servers=self.kafka.bootstrap_servers, linger_ms=5) as producer:
+            sent = [
+                await producer.send(self.topics.input, item.value, partition=number % self.partitions)
+                for number, item in enumerate(inputs)
+            ]
+            metadata = await asyncio.gather(*sent)
+        return {(where.partition, where.offset): item for where, item in zip(metadata, inputs, strict=True)}
+
+    async def read(self, topics: Iterable[str] | None = None, *, at_least: int = 0) -> list[Any]:
+        """All committed records of these topics (default: results and dead letters), once there are `at_least` many.
+
+        The whole end is awaited as well: what is committed when this is called is never missed.
+        """
+        async with AIOKafkaConsumer(
+            bootstrap_servers=self.kafka.bootstrap_servers, isolation_level="read_committed"
+        ) as consumer:
+            names = list(topics or (self.topics.results, self.topics.dead_letter))
+            partitions = [TopicPartition(name, number) for name in names for number in range(self.partitions)]
+            consumer.assign(partitions)
+            await consumer.seek_to_beginning(*partitions)
+            ends = await consumer.end_offsets(partitions)
+            records: list[Any] = []
+            while len(records) < at_least or any([await consumer.position(tp) < end for tp, end in ends.items()]):
+                for fetched in (await consumer.getmany(timeout_ms=200)).values():
+                    records += fetched
+            return records
+
+    async def committed(self) -> dict[int, int | None]:
+        """The group's committed offsets by partition."""
+        async with AIOKafkaConsumer(
+            bootstrap_servers=self.kafka.bootstrap_servers, group_id=self.group, enable_auto_commit=False
+        ) as consumer:
+            partitions = [TopicPartition(self.topics.input, number) for number in range(self.partitions)]
+            consumer.assign(partitions)
+            return {tp.partition: await consumer.committed(tp) for tp in partitions}
+
+
+async def until(fact: Callable[[], bool]) -> None:
+    """Wait for a fact that nothing announces; the test's own timeout bounds it."""
+    while not fact():  # noqa: ASYNC110
+        await asyncio.sleep(0.01)

@@ -1,0 +1,200 @@
+"""The worker on a real Kafka: one outcome for each record, in order, through stops, rebalances and vanished records."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from aiokafka import AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
+from aiokafka.structs import TopicPartition
+from prometheus_client import CollectorRegistry
+
+from streamgauge.errors import ConfigurationError, Stopped, StreamgaugeError
+from streamgauge.events import Reason, decode_measurement, last_header
+from streamgauge.kafka import admin_client
+from streamgauge.settings import KafkaSettings, TopicSettings
+from tests.cluster import Kafka, Stream, until
+from tests.echo import EchoModel
+from tests.oracle import Input, generate, judge
+from worker.service import Worker
+from worker.settings import WorkerSettings
+
+MAX_LOOP_LAG_S = 0.25
+"""Far above what a busy test machine shows, far below what a blocking call takes."""
+
+
+@asynccontextmanager
+async def running(stream: Stream, **settings: Any) -> AsyncIterator[CollectorRegistry]:
+    """A worker that works inside the block and is stopped as by SIGTERM after it; its loop was never blocked."""
+    registry, stop = CollectorRegistry(), asyncio.Event()
+    options = WorkerSettings(group=stream.group, session_timeout_s=6, **settings)
+    worker = Worker(stream.kafka, stream.topics, options, registry, EchoModel())
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(worker.run(stop))
+        yield registry
+        stop.set()
+    slow = registry.get_sample_value("streamgauge_event_loop_lag_seconds_bucket", {"le": str(MAX_LOOP_LAG_S)})
+    assert slow == registry.get_sample_value("streamgauge_event_loop_lag_seconds_count"), "the event loop was blocked"
+
+
+async def test_each_record_has_one_outcome_in_order(kafka: Kafka) -> None:
+    """Good and bad records alike come out once, on their own partition, in offset order, and their offsets are committed."""
+    stream = await Stream.create(kafka.bootstrap_servers, partitions=3)
+    inputs = await stream.publish(generate(2000, seed=1))
+    async with running(stream) as registry:
+        outputs = await stream.read(at_least=len(inputs))
+        assert registry.get_sample_value("streamgauge_partitions_owned") == 3
+    assert judge(inputs, outputs).is_clean
+    assert await stream.committed() == {
+        partition: 1 + max(offset for number, offset in inputs if number == partition) for partition in range(3)
+    }
+    assert registry.get_sample_value("streamgauge_credit_records") == 0
+
+
+async def test_metric_events_cover_every_record_once(kafka: Kafka) -> None:
+    """The metric events' ranges tile the input, and their outcomes add up to it."""
+    stream = await Stream.create(kafka.bootstrap_servers)
+    inputs = await stream.publish(generate(500, seed=2))
+    async with running(stream):
+        await stream.read(at_least=len(inputs))
+    events = [decode_measurement(record.value) for record in await stream.read([stream.topics.metrics])]
+    covered = [
+        (event.partition, offset) for event in events for offset in range(event.first_offset, event.last_offset + 1)
+    ]
+    assert sorted(covered) == sorted(inputs)
+    outcomes = sum(sum(event.labels.values()) + sum(event.dead_letters.values()) for event in events)
+    assert outcomes == sum(event.records for event in events) == len(inputs)
+
+
+async def test_dead_letters_carry_the_record(kafka: Kafka) -> None:
+    """Key, value, repeated headers and timestamp survive; the largest record and one without key and value fit too."""
+    stream = await Stream.create(kafka.bootstrap_servers, partitions=1)
+    largest = b"\xff" * (stream.topics.max_message_bytes - 200)
+    headers = [("a", b"1"), ("a", b"2")]
+    async with AIOKafkaProducer(
+        bootstrap_servers=kafka.bootstrap_servers, max_request_size=2 * len(largest)
+    ) as producer:
+        await producer.send_and_wait(stream.topics.input, largest, b"k", headers=headers, timestamp_ms=1_000)
+        batch = producer.create_batch()
+        batch.append(key=None, value=None, timestamp=None)
+        await (await producer.send_batch(batch, stream.topics.input, partition=0))
+    async with running(stream):
+        first, second = await stream.read(at_least=2)
+    assert (first.value, first.key, first.timestamp, first.headers[:2]) == (largest, b"k", 1_000, tuple(headers))
+    assert last_header(first.headers, "__connect.errors.exception.class.name") == Reason.NOT_UTF8.encode()
+    assert (second.value, second.key) == (None, None)
+
+
+async def test_a_stop_in_the_middle_loses_and_doubles_nothing(kafka: Kafka) -> None:
+    """Workers stopped and started again and again leave each record with one outcome."""
+    stream = await Stream.create(kafka.bootstrap_servers)
+    inputs = await stream.publish(generate(6000, seed=3))
+    for part in range(1, 4):
+        async with running(stream):
+            await stream.read(at_least=part * 1000)
+    async with running(stream):
+        outputs = await stream.read(at_least=len(inputs))
+    assert judge(inputs, outputs).is_clean
+
+
+async def test_replicas_share_the_partitions(kafka: Kafka) -> None:
+    """A second replica takes over half of the partitions while records flow; nothing is lost or doubled."""
+    stream = await Stream.create(kafka.bootstrap_servers, partitions=4)
+    first_half = await stream.publish(generate(3000, seed=4))
+    async with running(stream) as one:
+        await stream.read(at_least=500)
+        async with running(stream) as two:
+            await until(lambda: two.get_sample_value("streamgauge_partitions_owned") == 2)
+            second_half = await stream.publish(generate(3000, seed=5))
+            outputs = await stream.read(at_least=6000)
+            assert one.get_sample_value("streamgauge_partitions_owned") == 2
+    assert judge(first_half | second_half, outputs).is_clean
+
+
+async def test_records_that_vanished_are_counted_as_lost(kafka: Kafka) -> None:
+    """Records deleted ahead of the group are counted and skipped; the rest is scored."""
+    stream = await Stream.create(kafka.bootstrap_servers, partitions=1)
+    inputs = await stream.publish(generate(100, seed=6))
+    async with admin_client(stream.kafka) as admin:
+        await admin.delete_records({TopicPartition(stream.topics.input, 0): RecordsToDelete(before_offset=40)})
+    async with running(stream) as registry:
+        outputs = await stream.read(at_least=60)
+    assert judge({position: item for position, item in inputs.items() if position[1] >= 40}, outputs).is_clean
+    assert registry.get_sample_value("streamgauge_records_lost_total", {"partition": "0"}) == 40
+
+
+async def test_a_group_without_offsets_is_refused(kafka: Kafka) -> None:
+    """Without committed offsets the worker refuses by name, unless told where to start."""
+    stream = await Stream.create(kafka.bootstrap_servers, start_group=False)
+    inputs = await stream.publish(generate(50, seed=7))
+    with pytest.raises(ExceptionGroup) as caught:
+        async with running(stream):
+            await asyncio.Event().wait()
+    assert caught.group_contains(ConfigurationError, match="no committed offset .*START_FROM=earliest or latest")
+    async with running(stream, start_from="earliest"):
+        outputs = await stream.read(at_least=len(inputs))
+    assert judge(inputs, outputs).is_clean
+
+
+async def test_missing_topics_are_refused(kafka: Kafka) -> None:
+    """The worker names the missing topic and the command that makes it."""
+    stream = Stream(KafkaSettings(bootstrap_servers=kafka.bootstrap_servers), TopicSettings(prefix="none"), "g", 1)
+    with pytest.raises(ExceptionGroup) as caught:
+        async with running(stream):
+            await asyncio.Event().wait()
+    assert caught.group_contains(
+        ConfigurationError, match=r"none\.input does not exist\nrun: streamgauge topics create"
+    )
+
+
+async def test_an_unreachable_broker_is_named() -> None:
+    """After the configured time the error names the address and the setting; a stop before that is heeded."""
+    nobody = KafkaSettings(bootstrap_servers="127.0.0.1:1", connect_timeout_s=0.5)
+    with pytest.raises(StreamgaugeError, match=r"no Kafka broker answered at 127.0.0.1:1 within 0.5 s"):
+        async with admin_client(nobody):
+            raise AssertionError
+    stop = asyncio.Event()
+    stop.set()
+    with pytest.raises(Stopped):
+        async with admin_client(nobody.model_copy(update={"connect_timeout_s": 3600}), stop):
+            raise AssertionError
+
+
+async def test_topics_are_as_the_guarantees_need_them(kafka: Kafka) -> None:
+    """The broker itself refuses a record that unpacks to more than the limit, however small it was sent."""
+    stream = await Stream.create(kafka.bootstrap_servers, partitions=1)
+    async with AIOKafkaProducer(
+        bootstrap_servers=kafka.bootstrap_servers,
+        compression_type="gzip",
+        max_request_size=2**26,
+        max_batch_size=2**26,
+    ) as producer:
+        with pytest.raises(Exception, match="MessageSizeTooLarge|RecordTooLarge|InvalidRecord"):
+            await producer.send_and_wait(stream.topics.input, b"a" * 2**24)
+        await producer.send_and_wait(stream.topics.input, b"fits")
+
+
+async def test_other_settings_of_a_topic_survive(kafka: Kafka) -> None:
+    """`topics create` repairs what it knows and leaves the rest of a topic's configuration alone."""
+    from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+
+    from streamgauge.topics import describe, make_right
+
+    stream = await Stream.create(kafka.bootstrap_servers)
+    async with admin_client(stream.kafka) as admin:
+        assert isinstance(admin, AIOKafkaAdminClient)
+        spoilt = {"compression.type": "producer", "segment.ms": "123456"}
+        await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, stream.topics.input, spoilt)])
+        lines = [line async for line in make_right(stream.kafka, stream.topics, stream.group, 2, None, dry_run=False)]
+        assert any("compression.type: producer -> uncompressed" in line for line in lines)
+        config = (await describe(admin, [stream.topics.input]))[stream.topics.input].config
+        assert (config["compression.type"], config["segment.ms"]) == ("uncompressed", "123456")
+
+
+def test_the_oracle_finds_what_is_wrong() -> None:
+    """The check itself can fail: what is missing counts as lost."""
+    inputs = {(0, number): item for number, item in enumerate(generate(10, seed=8))}
+    assert judge(inputs, []).lost == list(inputs)
+    assert isinstance(inputs[0, 0], Input)

@@ -1,0 +1,109 @@
+"""The stages together: everything that enters leaves once, in order, whatever the model does."""
+
+import asyncio
+import threading
+from collections.abc import Callable, Sequence
+
+import pytest
+
+from streamgauge.errors import StreamgaugeError
+from streamgauge.events import Reason
+from tests.echo import EchoModel, echo_probability
+from tests.pipeline.conftest import Bench
+from worker.intake import Refused
+from worker.model import InferenceError, Probabilities, TokenIds
+from worker.slot import Outcome, Scored
+
+MakeBench = Callable[..., Bench]
+
+
+async def run_all(bench: Bench, values: Sequence[bytes | None]) -> list[Outcome]:
+    """Feed all values, let the stream end, and take what the slot hands out."""
+    async with asyncio.TaskGroup() as stages:
+        stages.create_task(bench.pipeline.intake(bench.source(values)))
+        for _ in range(2):
+            stages.create_task(bench.pipeline.infer())
+    return await bench.slot.run(enough=1, not_before_s=0)
+
+
+async def test_the_end_of_the_source_drains_every_stage(make_bench: MakeBench) -> None:
+    """Texts and refusals leave in offset order, each with its own text's answer."""
+    values = [b"" if number % 7 == 0 else f"text {number} {'x ' * (number % 5)}".encode() for number in range(100)]
+    outcomes = await run_all(make_bench(), values)
+    assert [outcome.record.offset for outcome in outcomes] == list(range(100))
+    for value, outcome in zip(values, outcomes, strict=True):
+        if isinstance(outcome, Scored):
+            assert outcome.probabilities[1] == pytest.approx(echo_probability(value.decode()))
+        else:
+            assert (value, outcome.reason) == (b"", Reason.EMPTY_TEXT)
+
+
+class PoisonedModel(EchoModel):
+    """Fails on every batch that holds a text of exactly 13 words."""
+
+    broken = False
+
+    def score(self, batch: Sequence[TokenIds]) -> Probabilities:
+        if any(len(ids) == 14 for ids in batch):
+            raise InferenceError from ValueError("poison")
+        return super().score(batch)
+
+    def verify(self) -> None:
+        if self.broken:
+            raise StreamgaugeError("model echo@1 fails its known-answer texts")
+
+
+async def test_a_poisonous_text_fails_alone(make_bench: MakeBench) -> None:
+    """Only the text that the model cannot bear becomes a dead letter; its batch-mates get their results."""
+    values = [b" ".join([b"w"] * count) for count in (12, 13, 12, 13, 14)]
+    outcomes = await run_all(make_bench(PoisonedModel()), values)
+    assert [isinstance(outcome, Scored) for outcome in outcomes] == [True, False, True, False, True]
+    assert {outcome.reason for outcome in outcomes if isinstance(outcome, Refused)} == {Reason.INFERENCE_FAILED}
+
+
+async def test_a_broken_model_ends_the_process(make_bench: MakeBench) -> None:
+    """When the known-answer texts fail as well, it is not the text: nothing is refused, everything stops."""
+    bench = make_bench(PoisonedModel())
+    bench.model.broken = True  # type: ignore[attr-defined]
+    with pytest.raises(ExceptionGroup) as caught:
+        await run_all(bench, [b" ".join([b"w"] * 13)])
+    assert caught.group_contains(StreamgaugeError, match="known-answer")
+
+
+class HeldModel(EchoModel):
+    """Scores nothing until released, and says when it has begun."""
+
+    def __init__(self) -> None:
+        self.entered, self.released = threading.Event(), threading.Event()
+
+    def score(self, batch: Sequence[TokenIds]) -> Probabilities:
+        self.entered.set()
+        self.released.wait()
+        return super().score(batch)
+
+
+async def test_a_revoke_leaves_what_is_not_in_the_model(make_bench: MakeBench) -> None:
+    """Retired in the middle of a batch, a slot hands out that batch and nothing behind it."""
+    bench = make_bench(model := HeldModel())
+    texts = [b"w " * 40 for _ in range(50)]
+    async with asyncio.TaskGroup() as stages:
+        stages.create_task(bench.pipeline.intake(bench.source(texts)))
+        stages.create_task(bench.pipeline.infer())
+        await asyncio.to_thread(model.entered.wait)
+        bench.slot.retire()
+        bench.pipeline.discard_unwanted()
+        handed_out = stages.create_task(bench.slot.run(enough=1000, not_before_s=float("inf")))
+        model.released.set()
+    assert [outcome.record.offset for outcome in handed_out.result()] == [0]
+    assert await bench.slot.run(enough=1000, not_before_s=float("inf")) == []
+    bench.slot.close()
+    assert (bench.credit.records, bench.credit.bytes) == (0, 0)
+
+
+async def test_padding_and_tokens_are_counted(make_bench: MakeBench) -> None:
+    """Tokens computed are the longest text times the batch, shared among its texts."""
+    bench = make_bench()
+    outcomes = await run_all(bench, [b"a b c", b"a"])
+    value = bench.registry.get_sample_value
+    assert value("streamgauge_tokens_total") == 6
+    assert value("streamgauge_padded_tokens_total") == sum(o.padded_tokens for o in outcomes if isinstance(o, Scored))

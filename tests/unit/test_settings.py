@@ -1,0 +1,83 @@
+"""Settings are refused by name, with what is allowed; secrets are never shown."""
+
+from pathlib import Path
+
+import pytest
+
+from streamgauge.errors import ConfigurationError
+from streamgauge.kafka import client_options
+from streamgauge.settings import KafkaSettings, TopicSettings, load
+from worker.settings import WorkerSettings
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def test_the_environment_and_dot_env_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The environment wins over `.env`, an option given over both, an option not given over nothing."""
+    (tmp_path / ".env").write_text("STREAMGAUGE_WORKER_GROUP=dotenv\nSTREAMGAUGE_WORKER_MAX_RECORDS=9\n")
+    monkeypatch.setenv("STREAMGAUGE_WORKER_GROUP", "environment")
+    assert load(WorkerSettings, http_port=None).group == "environment"
+    assert load(WorkerSettings).max_records == 9
+    assert load(WorkerSettings, group="option").group == "option"
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [
+        ("STREAMGAUGE_WORKER_MAX_BATCH_TOKEN", "STREAMGAUGE_WORKER_MAX_BATCH_TOKENS"),
+        ("STREAMGAUGE_WRKER_GROUP", "STREAMGAUGE_WORKER_GROUP"),
+    ],
+)
+def test_a_misspelt_name_is_refused(name: str, nearest: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A variable that nothing reads stops the start, and the nearest known name is given."""
+    monkeypatch.setenv(name, "1")
+    with pytest.raises(ConfigurationError, match=f"{name}: no such setting; the nearest is {nearest}"):
+        load(WorkerSettings)
+
+
+def test_a_misspelt_name_in_dot_env_is_refused(tmp_path: Path) -> None:
+    """`.env` is held to the same."""
+    (tmp_path / ".env").write_text("STREAMGAUGE_KAFKA_BOOTSTRAP_SERVER=x:1\n")
+    with pytest.raises(ConfigurationError, match="STREAMGAUGE_KAFKA_BOOTSTRAP_SERVERS"):
+        load(KafkaSettings)
+
+
+def test_another_sections_names_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One environment serves all services."""
+    monkeypatch.setenv("STREAMGAUGE_LISTENER_HTTP_PORT", "1")
+    load(WorkerSettings)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "allowed"),
+    [
+        ("STREAMGAUGE_WORKER_MAX_BATCH_TOKENS", "many", "valid integer"),
+        ("STREAMGAUGE_WORKER_MAX_TOKENS", "513", "less than or equal to 512"),
+        ("STREAMGAUGE_WORKER_START_FROM", "middle", "'earliest' or 'latest'"),
+        ("STREAMGAUGE_WORKER_GROUP", "a/b", "pattern"),
+    ],
+)
+def test_a_bad_value_is_refused_by_name(name: str, value: str, allowed: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The message names the setting and what is allowed."""
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigurationError, match=f"{name}: .*{allowed}") as caught:
+        load(WorkerSettings)
+    assert caught.value.exit_code == 2
+
+
+def test_secrets_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A password reaches the client, but no representation of the settings."""
+    monkeypatch.setenv("STREAMGAUGE_KAFKA_USERNAME", "u")
+    monkeypatch.setenv("STREAMGAUGE_KAFKA_PASSWORD", "hush")
+    settings = load(KafkaSettings, security_protocol="SASL_PLAINTEXT")
+    assert "hush" not in repr(settings)
+    assert client_options(settings)["sasl_plain_password"] == "hush"
+
+
+def test_topics_share_the_prefix() -> None:
+    """One prefix names all topics."""
+    topics = load(TopicSettings, prefix="shop")
+    assert (topics.input, *topics.outputs) == ("shop.input", "shop.results", "shop.metrics", "shop.dead-letter")

@@ -1,0 +1,103 @@
+"""A slot gives back all the credit it took, drops what comes too late, and hands out runs by the commit policy."""
+
+import asyncio
+
+import pytest
+from aiokafka.errors import KafkaError
+from aiokafka.structs import TopicPartition
+
+from streamgauge.events import Reason
+from tests.records import FakeRecord
+from worker.intake import Refused
+from worker.slot import Credit, Slot
+
+TP = TopicPartition("sentiment.input", 0)
+
+
+def outcome(offset: int) -> Refused:
+    return Refused(FakeRecord(offset=offset), Reason.EMPTY_TEXT, "")
+
+
+def slot_with(records: int, credit: Credit) -> Slot:
+    slot = Slot(TP, credit, 0)
+    for offset in range(records):
+        slot.admit(FakeRecord(offset=offset))
+    return slot
+
+
+def now_s() -> float:
+    return asyncio.get_running_loop().time()
+
+
+async def test_credit_is_exhausted_at_the_limit_and_back_at_half() -> None:
+    """Fetching stops at the limit, of records or of bytes, and goes on when half is free."""
+    for credit, record_bytes in ((Credit(4, 1000), 1), (Credit(1000, 4), 1)):
+        credit.take(4, 4 * record_bytes)
+        waiting = asyncio.ensure_future(credit.available())
+        credit.give_back(1, record_bytes)
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        credit.give_back(1, record_bytes)
+        await waiting
+
+
+async def test_committed_records_give_their_credit_back() -> None:
+    """After a commit the position is past the run, and only the rest is held."""
+    credit = Credit(10, 1000)
+    slot = slot_with(3, credit)
+    for offset in (1, 0):
+        slot.finish(outcome(offset))
+    run = await slot.run(enough=1, not_before_s=now_s())
+    assert [item.record.offset for item in run] == [0, 1]
+    assert credit.records == 3
+    slot.committed(run)
+    assert (credit.records, slot.position, slot.held_records) == (1, 2, 1)
+    slot.close()
+    assert (credit.records, credit.bytes) == (0, 0)
+
+
+async def test_an_outcome_of_an_ended_epoch_is_dropped() -> None:
+    """What was in the model when a partition was lost does not reach its next epoch."""
+    credit = Credit(10, 1000)
+    old = slot_with(2, credit)
+    old.close()
+    new = slot_with(1, credit)
+    old.finish(outcome(0))
+    assert old.epoch != new.epoch
+    new.retire()
+    assert await new.run(enough=1, not_before_s=now_s()) == []
+
+
+async def test_a_run_waits_for_the_interval_or_for_enough() -> None:
+    """One finished record waits for the commit interval; enough of them do not."""
+    slot = slot_with(3, Credit(10, 1000))
+    slot.finish(outcome(0))
+    run = asyncio.ensure_future(slot.run(enough=3, not_before_s=now_s() + 3600))
+    await asyncio.sleep(0)
+    assert not run.done()
+    slot.finish(outcome(1))
+    slot.finish(outcome(2))
+    assert len(await run) == 3
+
+
+async def test_a_retired_slot_waits_only_for_what_is_in_the_model() -> None:
+    """On revoke the finished run leaves at once, what is in the model is awaited, what is not is left behind."""
+    slot = slot_with(3, Credit(10, 1000))
+    slot.enter_model()
+    slot.retire()
+    assert not slot.accepts
+    run = asyncio.ensure_future(slot.run(enough=100, not_before_s=now_s() + 3600))
+    await asyncio.sleep(0)
+    assert not run.done()
+    slot.finish(outcome(0))
+    slot.leave_model()
+    assert [item.record.offset for item in await run] == [0]
+    assert await slot.run(enough=100, not_before_s=now_s() + 3600) == []
+
+
+async def test_a_failed_slot_raises() -> None:
+    """What broke the reading of a partition ends its epoch."""
+    slot = slot_with(1, Credit(10, 1000))
+    slot.fail(KafkaError("gone"))
+    with pytest.raises(KafkaError, match="gone"):
+        await slot.run(enough=1, not_before_s=now_s())

@@ -1,0 +1,8 @@
+"""`python -m worker`: the same as `streamgauge worker`."""
+
+import sys
+
+from streamgauge.cli import main
+
+if __name__ == "__main__":
+    main(["worker", *sys.argv[1:]])

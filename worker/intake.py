@@ -1,0 +1,153 @@
+"""Record in, accepted text or refusal out: all that the worker thinks about a record's bytes. Pure."""
+
+import codecs
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import msgspec
+
+from streamgauge.events import (
+    MAX_ID_CHARS,
+    MAX_METADATA_BYTES,
+    Metadata,
+    Reason,
+    TextSubmitted,
+    encode,
+    last_header,
+)
+
+Headers = Sequence[tuple[str, bytes | None]]
+
+
+class Record(Protocol):
+    """What the worker reads of a Kafka record; aiokafka's ConsumerRecord is one. `timestamp`: ms since the epoch."""
+
+    @property
+    def topic(self) -> str: ...
+    @property
+    def partition(self) -> int: ...
+    @property
+    def offset(self) -> int: ...
+    @property
+    def timestamp(self) -> int: ...
+    @property
+    def key(self) -> bytes | None: ...
+    @property
+    def value(self) -> bytes | None: ...
+    @property
+    def headers(self) -> Headers: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """A record that holds a text."""
+
+    record: Record
+    message_id: str
+    text: str
+    metadata: Metadata | None
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A record that becomes a dead letter. `explanation` never quotes the record."""
+
+    record: Record
+    reason: Reason
+    explanation: str
+
+
+class _Refusal(Exception):  # noqa: N818 - control flow inside this module
+    def __init__(self, reason: Reason, explanation: str) -> None:
+        self.reason, self.explanation = reason, explanation
+
+
+_decode_json = msgspec.json.Decoder(TextSubmitted).decode
+
+
+def read(record: Record, *, max_text_bytes: int) -> Accepted | Refused:
+    """Decode one input record: plain UTF-8 text, or JSON with `text` and perhaps `id` and `metadata`."""
+    try:
+        value = _unframed(record.value)
+        if _is_json(value, record.headers):
+            submitted = _submitted(value)
+            text, own_id, metadata = submitted.text, submitted.id, submitted.metadata
+        else:
+            text, own_id, metadata = _utf8(value), None, None
+        _check_text(text, max_text_bytes)
+        return Accepted(record, own_id or message_id(record), text, metadata)
+    except _Refusal as refusal:
+        return Refused(record, refusal.reason, refusal.explanation)
+
+
+def message_id(record: Record) -> str:
+    """The id of a record whose value names none: CloudEvents' source and id, else the position it first had.
+
+    A dead letter that was published again carries its first position in its headers, and so keeps its id.
+    """
+    source, event_id = last_header(record.headers, "ce_source"), last_header(record.headers, "ce_id")
+    if source and event_id:
+        return _own_id(b"%s/%s" % (source, event_id))
+    origin = [_first_header(record.headers, f"__connect.errors.{part}") for part in ("topic", "partition", "offset")]
+    if all(origin):
+        return _own_id(b"-".join(part for part in origin if part))
+    return f"{record.topic}-{record.partition}-{record.offset}"
+
+
+def _own_id(raw: bytes) -> str:
+    text = _utf8(raw)
+    if len(text) > MAX_ID_CHARS:
+        raise _Refusal(Reason.INVALID_FIELD, f"the id in the headers is longer than {MAX_ID_CHARS} characters")
+    return text
+
+
+def _first_header(headers: Headers, name: str) -> bytes | None:
+    return next((value for key, value in headers if key == name), None)
+
+
+def _unframed(value: bytes | None) -> bytes:
+    if value is None:
+        raise _Refusal(Reason.NULL_VALUE, "the value is null")
+    if value.startswith(b"\0"):
+        raise _Refusal(Reason.SCHEMA_FRAMING, "the value starts with a zero byte, as a schema registry's framing does")
+    return value
+
+
+def _is_json(value: bytes, headers: Headers) -> bool:
+    """By content type where one is given that says, else by the first byte that is not blank."""
+    content_type = (last_header(headers, "content-type") or b"").split(b";")[0].strip().lower()
+    if content_type == b"application/json" or content_type.endswith(b"+json"):
+        return True
+    if content_type.startswith(b"text/"):
+        return False
+    return value.lstrip(b" \t\r\n" + codecs.BOM_UTF8).startswith(b"{")
+
+
+def _submitted(value: bytes) -> TextSubmitted:
+    _utf8(value)
+    try:
+        submitted = _decode_json(value.removeprefix(codecs.BOM_UTF8))
+    except msgspec.ValidationError as error:
+        missing = "missing required field `text`" in str(error)
+        raise _Refusal(Reason.MISSING_TEXT if missing else Reason.INVALID_FIELD, str(error)) from None
+    except msgspec.DecodeError as error:
+        raise _Refusal(Reason.BROKEN_JSON, str(error)) from None
+    if submitted.metadata and len(encode(submitted.metadata)) > MAX_METADATA_BYTES:
+        raise _Refusal(Reason.INVALID_FIELD, f"metadata is larger than {MAX_METADATA_BYTES} bytes")
+    return submitted
+
+
+def _utf8(value: bytes) -> str:
+    try:
+        return value.decode()
+    except UnicodeDecodeError as error:
+        raise _Refusal(Reason.NOT_UTF8, f"not UTF-8 at byte {error.start}") from None
+
+
+def _check_text(text: str, max_text_bytes: int) -> None:
+    if not text or text.isspace():
+        raise _Refusal(Reason.EMPTY_TEXT, "the text is empty")
+    # Four bytes a character at most: short texts, nearly all, are measured without being encoded again.
+    if len(text) * 4 > max_text_bytes and len(text.encode()) > max_text_bytes:
+        raise _Refusal(Reason.TEXT_TOO_LARGE, f"the text is larger than {max_text_bytes} bytes")

@@ -1,0 +1,94 @@
+"""The worker's metrics, in an injected registry. The names are a contract: dashboards and rules read them."""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
+from prometheus_client.gc_collector import GCCollector
+from prometheus_client.platform_collector import PlatformCollector
+from prometheus_client.process_collector import ProcessCollector
+
+import streamgauge
+from streamgauge.events import ModelRef, Reason
+
+LATENCY_EDGES_S = (0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 3, 5, 10, 30, 60, 300)
+"""An edge stands at each alert threshold, 2 s among them."""
+STAGE_EDGES_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 30)
+CONFIDENCE_EDGES = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+BATCH_EDGES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
+TOKEN_EDGES = (8, 16, 32, 64, 128, 256, 384, 512, 1024, 2048, 4096)
+LOOP_LAG_EDGES_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5)
+
+
+class Metrics:
+    """Everything that a worker counts; children that matter exist at 0 from the start."""
+
+    def __init__(self, registry: CollectorRegistry, model: ModelRef, labels: tuple[str, ...]) -> None:
+        for collector in (ProcessCollector, PlatformCollector, GCCollector):
+            collector(registry=registry)
+        Info("streamgauge_build", "Version of Streamgauge.", registry=registry).info(
+            {"version": streamgauge.__version__}
+        )
+        Info("streamgauge_model", "The model in use.", registry=registry).info(
+            {"model": model.key, "name": model.name, "version": model.version, "digest": model.digest}
+        )
+
+        def counter(name: str, text: str, *label_names: str) -> Counter:
+            return Counter(name, text, label_names, registry=registry)
+
+        def gauge(name: str, text: str, *label_names: str) -> Gauge:
+            return Gauge(name, text, label_names, registry=registry)
+
+        def histogram(name: str, text: str, edges: tuple[float, ...], *label_names: str) -> Histogram:
+            return Histogram(name, text, label_names, buckets=edges, registry=registry)
+
+        requests = counter(
+            "ml_model_requests_total", "Texts scored and committed, by predicted label.", "model", "label"
+        )
+        self.requests = {label: requests.labels(model.key, label) for label in labels}
+        self.latency = histogram(
+            "ml_model_latency_seconds",
+            "From fetched to scored, a text: tokenise, queue, infer.",
+            LATENCY_EDGES_S,
+            "model",
+        ).labels(model.key)
+        self.confidence = histogram(
+            "ml_model_confidence_scores", "Probability of the predicted label.", CONFIDENCE_EDGES, "model"
+        ).labels(model.key)
+        self.end_to_end = histogram(
+            "streamgauge_end_to_end_latency_seconds",
+            "From a record's timestamp to its result's commit.",
+            LATENCY_EDGES_S,
+        )
+        stage = histogram(
+            "streamgauge_stage_seconds", "Time in a stage, a text (publish: a transaction).", STAGE_EDGES_S, "stage"
+        )
+        self.tokenize, self.queue, self.infer, self.publish = (
+            stage.labels(name) for name in ("tokenize", "queue", "infer", "publish")
+        )
+        dead_letters = counter("streamgauge_dead_letters_total", "Records refused, by reason.", "reason")
+        self.dead_letters = {reason: dead_letters.labels(reason.value) for reason in Reason}
+        self.records_lost = counter(
+            "streamgauge_records_lost_total",
+            "Records that the topic had deleted before they were read.",
+            "partition",
+        )
+        self.truncated = counter("streamgauge_truncated_texts_total", "Texts longer than the model reads.")
+        self.tokens = counter("streamgauge_tokens_total", "Tokens of scored texts.")
+        self.padded_tokens = counter("streamgauge_padded_tokens_total", "Tokens computed, padding included.")
+        self.batch_texts = histogram("streamgauge_batch_texts", "Texts in a batch.", BATCH_EDGES)
+        self.batch_tokens = histogram("streamgauge_batch_padded_tokens", "Longest x count of a batch.", TOKEN_EDGES)
+        transactions = counter("streamgauge_transactions_total", "Transactions, by outcome.", "outcome")
+        self.committed, self.aborted, self.fenced = (
+            transactions.labels(outcome) for outcome in ("committed", "aborted", "fenced")
+        )
+        self.rebalances = counter(
+            "streamgauge_rebalances_total", "Times that the group gave this worker its partitions."
+        )
+        self.partitions_owned = gauge("streamgauge_partitions_owned", "Input partitions fenced and being read.")
+        self.lag_records = gauge(
+            "streamgauge_lag_records", "Records not yet committed, by input partition.", "partition"
+        )
+        self.backlog_records = gauge("streamgauge_backlog_records", "Texts tokenised and waiting for the model.")
+        self.credit_records = gauge("streamgauge_credit_records", "Records between fetch and commit.")
+        self.credit_bytes = gauge("streamgauge_credit_bytes", "Bytes of records between fetch and commit.")
+        self.event_loop_lag = histogram(
+            "streamgauge_event_loop_lag_seconds", "How late the event loop ran a timer.", LOOP_LAG_EDGES_S
+        )

@@ -1,0 +1,160 @@
+"""A run of outcomes as the records that one transaction writes. Pure."""
+
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from streamgauge.events import (
+    Header,
+    Histogram,
+    ModelRef,
+    Position,
+    Prediction,
+    Reason,
+    Timings,
+    TransactionMeasured,
+    cloud_event,
+    encode,
+    last_header,
+    utc_now,
+)
+from streamgauge.settings import TopicSettings
+from worker.intake import Headers, Record, Refused
+from worker.metrics import LATENCY_EDGES_S
+from worker.slot import Outcome, Scored
+
+CONNECTOR = "streamgauge"
+
+
+@dataclass(frozen=True, slots=True)
+class OutputRecord:
+    """A record to be written to the partition of its source; `timestamp_ms` None means now."""
+
+    topic: str
+    key: bytes | None
+    value: bytes | None
+    headers: Headers
+    timestamp_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Who writes: the group's name makes `ce_source`, the replica's name the metric events' key."""
+
+    group: str
+    instance: str
+    model: ModelRef
+    labels: tuple[str, ...]
+
+
+def output_records(run: Sequence[Outcome], origin: Origin, topics: TopicSettings, now_s: float) -> list[OutputRecord]:
+    """Results and dead letters in offset order, then one metric event. `now_s`: seconds since the epoch."""
+    time = utc_now()
+    source = f"/streamgauge/{origin.group}"
+    records = [
+        _result(outcome, origin, topics.results, source, time)
+        if isinstance(outcome, Scored)
+        else _dead_letter(outcome, origin, topics.dead_letter)
+        for outcome in run
+    ]
+    measured = measure(run, origin, now_s, time)
+    event_id = f"{measured.topic}-{measured.partition}-{measured.first_offset}"
+    headers = cloud_event(id=event_id, type="streamgauge.transaction.v1", source=source, time=time)
+    return [*records, OutputRecord(topics.metrics, origin.instance.encode(), encode(measured), headers)]
+
+
+def best(scored: Scored, labels: tuple[str, ...]) -> tuple[str, float]:
+    """The predicted label and its probability."""
+    probability = max(scored.probabilities)
+    return labels[scored.probabilities.index(probability)], probability
+
+
+def _result(scored: Scored, origin: Origin, topic: str, source: str, time: str) -> OutputRecord:
+    text, record = scored.text, scored.record
+    label, score = best(scored, origin.labels)
+    prediction = Prediction(
+        id=text.message_id,
+        label=label,
+        score=round(score, 6),
+        scores={name: round(value, 6) for name, value in zip(origin.labels, scored.probabilities, strict=True)},
+        model=origin.model,
+        timings=Timings(
+            tokenize_s=round(text.tokenize_s, 6),
+            queue_s=round(scored.queue_s, 6),
+            infer_s=round(scored.infer_s, 6),
+        ),
+        source=_position(record),
+        tokens=text.tokens,
+        truncated=text.truncated,
+        metadata=text.metadata,
+    )
+    event_id = f"{record.topic}-{record.partition}-{record.offset}"
+    headers: list[Header] = cloud_event(id=event_id, type="streamgauge.prediction.v1", source=source, time=time)
+    traceparent = last_header(record.headers, "traceparent")
+    if traceparent:
+        headers.append(("traceparent", traceparent))
+    return OutputRecord(topic, text.message_id.encode(), encode(prediction), headers)
+
+
+def _position(record: Record) -> Position:
+    return Position(topic=record.topic, partition=record.partition, offset=record.offset, timestamp_ms=record.timestamp)
+
+
+def _dead_letter(refused: Refused, origin: Origin, topic: str) -> OutputRecord:
+    """The record as it came, with Kafka Connect's error headers (KIP-298) appended."""
+    record = refused.record
+    errors = {
+        "topic": record.topic,
+        "partition": str(record.partition),
+        "offset": str(record.offset),
+        "connector.name": CONNECTOR,
+        "task.id": origin.instance,
+        "stage": "VALUE_CONVERTER" if refused.reason is not Reason.INFERENCE_FAILED else "TASK_PUT",
+        "class.name": "worker.intake" if refused.reason is not Reason.INFERENCE_FAILED else "worker.model",
+        "exception.class.name": refused.reason.value,
+        "exception.message": refused.explanation,
+    }
+    headers = [
+        *record.headers,
+        *((f"__connect.errors.{name}", text.encode()) for name, text in errors.items()),
+    ]
+    return OutputRecord(topic, record.key, record.value, headers, record.timestamp)
+
+
+def measure(run: Sequence[Outcome], origin: Origin, now_s: float, time: str) -> TransactionMeasured:
+    """What one transaction covers. `now_s`: seconds since the epoch, when the transaction begins."""
+    scored = [outcome for outcome in run if isinstance(outcome, Scored)]
+    refused = [outcome for outcome in run if isinstance(outcome, Refused)]
+    first, last = run[0].record, run[-1].record
+    return TransactionMeasured(
+        worker=origin.instance,
+        model=origin.model,
+        topic=first.topic,
+        partition=first.partition,
+        first_offset=first.offset,
+        last_offset=last.offset,
+        records=len(run),
+        labels=dict(Counter(best(outcome, origin.labels)[0] for outcome in scored)),
+        dead_letters=dict(Counter(outcome.reason.value for outcome in refused)),
+        truncated=sum(outcome.text.truncated for outcome in scored),
+        tokens=sum(outcome.text.tokens for outcome in scored),
+        padded_tokens=round(sum(outcome.padded_tokens for outcome in scored), 3),
+        tokenize_s=round(sum(outcome.text.tokenize_s for outcome in scored), 6),
+        queue_s=round(sum(outcome.queue_s for outcome in scored), 6),
+        infer_s=round(sum(outcome.infer_s for outcome in scored), 6),
+        latency=_histogram([now_s - outcome.record.timestamp / 1000 for outcome in run]),
+        began_at=time,
+    )
+
+
+def _histogram(seconds: list[float]) -> Histogram:
+    counts = [0] * (len(LATENCY_EDGES_S) + 1)
+    for value in seconds:
+        counts[bisect_left(LATENCY_EDGES_S, value)] += 1
+    return Histogram(
+        edges=LATENCY_EDGES_S,
+        counts=counts,
+        sum=round(sum(seconds), 6),
+        max=round(max(seconds, default=0.0), 6),
+    )

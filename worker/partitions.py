@@ -1,0 +1,253 @@
+"""The partitions that the group gives this worker: fence, read, publish, hand back.
+
+Start of a partition, in this order and no other: fence (the writer), *then* read the committed offset, *then* seek.
+The group gives liveness, never correctness: whoever fenced last is the only one whose output can become visible.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+
+import structlog
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, ConsumerRecord
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError, NoOffsetForPartitionError, OffsetOutOfRangeError, ProducerFenced
+from aiokafka.structs import TopicPartition
+
+from streamgauge.errors import ConfigurationError
+from streamgauge.kafka import committed_offset, jittered, owned_partitions
+from streamgauge.settings import TopicSettings
+from worker.intake import Refused
+from worker.metrics import Metrics
+from worker.output import Origin, best, output_records
+from worker.settings import WorkerSettings
+from worker.slot import Credit, Outcome, Scored, Slot
+from worker.transaction import Writer
+
+log = structlog.get_logger(__name__)
+
+POLL_TIMEOUT_MS = 1000
+MAX_POLL_RECORDS = 256
+"""A poll's records are decoded in one go: so many keep the event loop free of long steps."""
+REOPEN_BACKOFF_S = 0.5
+TRANSACTION_CPU_S = 0.0014
+TRANSACTION_CPU_SHARE = 0.05
+
+Polled = list[tuple[Slot, list[ConsumerRecord]]]
+OpenWriter = Callable[[TopicPartition], AbstractAsyncContextManager[Writer]]
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """What the partitions are read from and written to; `known_partitions` existed when the worker started."""
+
+    consumer: AIOKafkaConsumer
+    admin: AIOKafkaAdminClient
+    open_writer: OpenWriter
+    client_id: str
+    known_partitions: int
+
+
+def commit_interval_s(least_s: float, partitions_owned: int) -> float:
+    """Seconds between two transactions of one partition, so that all together take at most 5 % of a core."""
+    return max(least_s, partitions_owned * TRANSACTION_CPU_S / TRANSACTION_CPU_SHARE)
+
+
+class Partitions(ConsumerRebalanceListener):  # type: ignore[misc]
+    """One task per assigned partition, from the assignment to the revocation, in the pipeline's task group."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        settings: WorkerSettings,
+        topics: TopicSettings,
+        origin: Origin,
+        credit: Credit,
+        metrics: Metrics,
+    ) -> None:
+        self._cluster, self._settings, self._topics = cluster, settings, topics
+        self._origin, self._credit, self._metrics = origin, credit, metrics
+        self._slots: dict[TopicPartition, Slot] = {}
+        self._tasks: dict[TopicPartition, asyncio.Task[None]] = {}
+        self._owner: asyncio.TaskGroup | None = None
+        self._on_retire: Callable[[], None] = lambda: None
+        self.has_joined = False
+        self.last_commit_s = time.monotonic()
+        metrics.credit_records.set_function(lambda: credit.records)
+        metrics.credit_bytes.set_function(lambda: credit.bytes)
+        metrics.partitions_owned.set_function(lambda: len(self._slots))
+
+    def start(self, owner: asyncio.TaskGroup, on_retire: Callable[[], None]) -> None:
+        """Join the group. `on_retire` is called when slots have stopped accepting texts."""
+        self._owner, self._on_retire = owner, on_retire
+        self._cluster.consumer.subscribe([self._topics.input], listener=self)
+
+    async def stop(self) -> None:
+        """Finish what is in the model, commit it, and take no more partitions."""
+        self._owner = None
+        await self._hand_back()
+
+    async def polled(self) -> AsyncIterator[Polled]:
+        """Records of open slots, as long as there is credit for them; without credit nothing is fetched."""
+        consumer = self._cluster.consumer
+        while True:
+            await self._credit.available()
+            most = min(self._credit.records_left, MAX_POLL_RECORDS)
+            try:
+                fetched = await consumer.getmany(timeout_ms=POLL_TIMEOUT_MS, max_records=most)
+            except OffsetOutOfRangeError as error:
+                self._reopen(error)
+            except NoOffsetForPartitionError:
+                pass  # the partition's own task reads its offset, and refuses by name if there is none
+            else:
+                yield [(self._slots[tp], records) for tp, records in fetched.items() if tp in self._slots]
+
+    def _reopen(self, error: OffsetOutOfRangeError) -> None:
+        [positions] = error.args
+        for tp in positions:
+            if tp in self._slots:
+                self._slots[tp].fail(error)
+
+    # The two calls of the group. No heartbeat is sent while on_partitions_assigned runs, so it only starts tasks.
+
+    def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
+        partitions = sorted(assigned)
+        self.has_joined = True
+        self._metrics.rebalances.inc()
+        log.info("group.assigned", partitions=[tp.partition for tp in partitions])
+        self._cluster.consumer.pause(*partitions)
+        for tp in partitions:
+            # A position of any kind keeps aiokafka from reading the committed offset itself, before the fence.
+            self._cluster.consumer.seek(tp, 0)
+            if self._owner:
+                self._tasks[tp] = self._owner.create_task(self._serve(tp), name=f"partition-{tp.partition}")
+
+    async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
+        if self._tasks:
+            log.info("group.revoking", partitions=sorted(tp.partition for tp in revoked))
+        await self._hand_back()
+
+    async def _hand_back(self) -> None:
+        """Drain within the budget, then cut off: what is not committed is left to the next owner."""
+        tasks = dict(self._tasks)
+        for tp, task in tasks.items():
+            if tp in self._slots:
+                self._slots[tp].retire()
+            else:
+                task.cancel()
+        self._on_retire()
+        if tasks:
+            _done, late = await asyncio.wait(tasks.values(), timeout=self._settings.drain_budget_s)
+            for task in late:
+                task.cancel()
+            if late:
+                log.warning("group.drain_cut_off", partitions=len(late), budget_s=self._settings.drain_budget_s)
+                await asyncio.wait(late)
+        self._tasks.clear()
+
+    async def _serve(self, tp: TopicPartition) -> None:
+        """Own a partition until it is taken away; whatever goes wrong with it, begin again with a fence."""
+        while True:
+            try:
+                async with self._cluster.open_writer(tp) as writer:
+                    await self._serve_epoch(tp, writer)
+                    return
+            except (KafkaError, TimeoutError) as error:
+                log.warning("partition.reopening", partition=tp.partition, error=type(error).__name__)
+            await self._until_ours(tp)
+
+    async def _serve_epoch(self, tp: TopicPartition, writer: Writer) -> None:
+        start = await self._start_offset(tp)
+        slot = self._slots[tp] = Slot(tp, self._credit, start)
+        log.info("partition.opened", partition=tp.partition, epoch=slot.epoch, offset=start)
+        try:
+            self._cluster.consumer.seek(tp, start)
+            self._cluster.consumer.resume(tp)
+            await self._publish(slot, writer)
+        finally:
+            del self._slots[tp]
+            slot.close()
+            if tp in self._cluster.consumer.assignment():
+                self._cluster.consumer.pause(tp)
+            log.info("partition.closed", partition=tp.partition, epoch=slot.epoch, offset=slot.position)
+
+    async def _until_ours(self, tp: TopicPartition) -> None:
+        """Fence again only while the coordinator says that the partition is still ours: else two owners would duel."""
+        while True:
+            await asyncio.sleep(jittered(REOPEN_BACKOFF_S))
+            try:
+                if tp in await owned_partitions(self._cluster.admin, self._settings.group, self._cluster.client_id):
+                    return
+            except KafkaError as error:
+                log.warning("group.unknown", partition=tp.partition, error=repr(error))
+
+    async def _start_offset(self, tp: TopicPartition) -> int:
+        committed = await committed_offset(self._cluster.consumer, tp)
+        first: int = (await self._cluster.consumer.beginning_offsets([tp]))[tp]
+        if committed is None:
+            return await self._first_start(tp, first)
+        if committed < first:
+            self._metrics.records_lost.labels(tp.partition).inc(first - committed)
+            log.error(
+                "records.lost",
+                partition=tp.partition,
+                committed=committed,
+                log_start=first,
+                lost=first - committed,
+            )
+        return max(committed, first)
+
+    async def _first_start(self, tp: TopicPartition, first: int) -> int:
+        """Where a partition without a committed offset starts; one that came while we ran starts at its beginning."""
+        if self._settings.start_from == "latest":
+            end: int = (await self._cluster.consumer.end_offsets([tp]))[tp]
+            return end
+        if self._settings.start_from == "earliest" or tp.partition >= self._cluster.known_partitions:
+            return first
+        raise ConfigurationError(
+            f"group {self._settings.group} has no committed offset for {tp.topic}-{tp.partition}: starting anywhere "
+            "might score texts twice or skip some. Run `streamgauge topics create` for a new group, or choose "
+            "STREAMGAUGE_WORKER_START_FROM=earliest or latest"
+        )
+
+    async def _publish(self, slot: Slot, writer: Writer) -> None:
+        """One transaction in flight; the next begins when the interval has passed or enough records are finished."""
+        loop = asyncio.get_running_loop()
+        not_before_s = loop.time()
+        while run := await slot.run(self._settings.commit_records, not_before_s):
+            began_s = loop.time()
+            not_before_s = began_s + commit_interval_s(self._settings.commit_interval_s, len(self._slots))
+            await self._commit(slot, writer, run)
+            self._metrics.publish.observe(loop.time() - began_s)
+
+    async def _commit(self, slot: Slot, writer: Writer, run: list[Outcome]) -> None:
+        records = output_records(run, self._origin, self._topics, time.time())
+        try:
+            await writer.commit(records, next_offset=run[-1].record.offset + 1)
+        except (KafkaError, TimeoutError) as error:
+            (self._metrics.fenced if isinstance(error, ProducerFenced) else self._metrics.aborted).inc()
+            log.warning("transaction.failed", partition=slot.partition.partition, epoch=slot.epoch, error=repr(error))
+            raise
+        slot.committed(run)
+        self.last_commit_s = time.monotonic()
+        self._count(slot, run)
+
+    def _count(self, slot: Slot, run: list[Outcome]) -> None:
+        metrics, now_s = self._metrics, time.time()
+        metrics.committed.inc()
+        for outcome in run:
+            metrics.end_to_end.observe(now_s - outcome.record.timestamp / 1000)
+            if isinstance(outcome, Scored):
+                label, score = best(outcome, self._origin.labels)
+                metrics.requests[label].inc()
+                metrics.confidence.observe(score)
+            else:
+                metrics.dead_letters[outcome.reason].inc()
+        refused = [(outcome.record.offset, outcome.reason.value) for outcome in run if isinstance(outcome, Refused)]
+        if refused:
+            log.warning("records.refused", partition=slot.partition.partition, count=len(refused), first=refused[0])
+        high_watermark = self._cluster.consumer.highwater(slot.partition)
+        if high_watermark is not None:
+            metrics.lag_records.labels(slot.partition.partition).set(max(0, high_watermark - slot.position))

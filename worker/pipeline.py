@@ -1,0 +1,151 @@
+"""The stages between a poll and a partition's transaction, as coroutines of one task group.
+
+    polled ─▶ intake ─▶ backlog ─▶ infer xN ─▶ slots (offset order) ─▶ a transaction per partition
+
+The source's end is the end of the stream: intake closes the backlog, the backlog ends the inference.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import structlog
+
+from streamgauge.events import Reason
+from worker.backlog import Backlog
+from worker.intake import Accepted, Record, Refused, read
+from worker.metrics import Metrics
+from worker.model import InferenceError, Probabilities, Scorer, TokenIds
+from worker.settings import WorkerSettings
+from worker.slot import Encoded, Outcome, Scored, Slot
+
+log = structlog.get_logger(__name__)
+
+TOKENIZE_CHUNK = 64
+LOOP_PROBE_S = 0.1
+
+
+class Pipeline:
+    """Scores what the source yields and gives each outcome to the slot that its record came from."""
+
+    def __init__(self, model: Scorer, settings: WorkerSettings, metrics: Metrics) -> None:
+        self._model, self._settings, self._metrics = model, settings, metrics
+        self._backlog: Backlog[Encoded] = Backlog(settings.max_batch_tokens)
+        self._threads = ThreadPoolExecutor(settings.model_slots + 1, thread_name_prefix="model")
+        metrics.backlog_records.set_function(lambda: len(self._backlog))
+
+    async def intake(self, source: AsyncIterator[Sequence[tuple[Slot, Sequence[Record]]]]) -> None:
+        """Decode and tokenise until the source ends."""
+        async for polled in source:
+            accepted = [pair for slot, records in polled for pair in self._accept(slot, records)]
+            for start in range(0, len(accepted), TOKENIZE_CHUNK):
+                await self._encode(accepted[start : start + TOKENIZE_CHUNK])
+        self.end()
+
+    def end(self) -> None:
+        """Nothing more will come: the inference ends when it has scored what waits."""
+        self._backlog.close()
+
+    def _accept(self, slot: Slot, records: Sequence[Record]) -> Iterator[tuple[Slot, Accepted]]:
+        for record in records:
+            slot.admit(record)
+            decoded = read(record, max_text_bytes=self._settings.max_text_bytes)
+            if isinstance(decoded, Accepted):
+                yield slot, decoded
+            else:
+                slot.finish(decoded)
+
+    async def _encode(self, chunk: list[tuple[Slot, Accepted]]) -> None:
+        began_s = time.monotonic()
+        texts = [accepted.text for _slot, accepted in chunk]
+        encodings = await asyncio.get_running_loop().run_in_executor(self._threads, self._model.encode, texts)
+        now_s = time.monotonic()
+        self._backlog.put(
+            Encoded(
+                slot,
+                accepted.record,
+                accepted.message_id,
+                accepted.metadata,
+                ids,
+                truncated,
+                tokenize_s=now_s - began_s,
+                waiting_since_s=now_s,
+            )
+            for (slot, accepted), (ids, truncated) in zip(chunk, encodings, strict=True)
+            if slot.accepts
+        )
+
+    def discard_unwanted(self) -> None:
+        """Drop the texts whose slot takes no more."""
+        self._backlog.discard(lambda text: not text.slot.accepts)
+
+    async def infer(self) -> None:
+        """Score batches, one at a time, until the backlog ends; run once per model slot."""
+        while batch := await self._backlog.cut():
+            batch = [text for text in batch if text.slot.accepts]
+            for text in batch:
+                text.slot.enter_model()
+            for text, outcome in zip(batch, await self._score(batch), strict=True):
+                text.slot.finish(outcome)
+                text.slot.leave_model()
+
+    async def _score(self, batch: Sequence[Encoded]) -> list[Outcome]:
+        """Outcomes of a batch, in its order; one that fails is halved until the record that fails alone is found."""
+        if not batch:
+            return []
+        began_s = time.monotonic()
+        try:
+            probabilities = await self._in_thread([text.ids for text in batch])
+        except InferenceError as error:
+            if len(batch) == 1:
+                return [await self._condemn(batch[0].record, error)]
+            middle = len(batch) // 2
+            return [*await self._score(batch[:middle]), *await self._score(batch[middle:])]
+        return list(self._scored(batch, probabilities, began_s, time.monotonic() - began_s))
+
+    async def _in_thread(self, ids: list[TokenIds]) -> Probabilities:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, self._model.score, ids)
+
+    async def _condemn(self, record: Record, error: InferenceError) -> Refused:
+        """A record fails alone: if the known-answer texts fail as well it is the model, and the process ends."""
+        await asyncio.get_running_loop().run_in_executor(self._threads, self._model.verify)
+        log.error("inference.failed", topic=record.topic, partition=record.partition, offset=record.offset)
+        return Refused(
+            record, Reason.INFERENCE_FAILED, f"the model fails on this text: {type(error.__cause__).__name__}"
+        )
+
+    def _scored(
+        self,
+        batch: Sequence[Encoded],
+        probabilities: Probabilities,
+        began_s: float,
+        infer_s: float,
+    ) -> Iterator[Scored]:
+        metrics = self._metrics
+        padded_tokens = max(text.tokens for text in batch)
+        metrics.batch_texts.observe(len(batch))
+        metrics.batch_tokens.observe(padded_tokens * len(batch))
+        metrics.padded_tokens.inc(padded_tokens * len(batch))
+        metrics.tokens.inc(sum(text.tokens for text in batch))
+        for text, row in zip(batch, probabilities.tolist(), strict=True):
+            queue_s = began_s - text.waiting_since_s
+            metrics.tokenize.observe(text.tokenize_s)
+            metrics.queue.observe(queue_s)
+            metrics.infer.observe(infer_s)
+            metrics.latency.observe(text.tokenize_s + queue_s + infer_s)
+            if text.truncated:
+                metrics.truncated.inc()
+            yield Scored(text, row, queue_s, infer_s / len(batch), padded_tokens)
+
+    async def probe_event_loop(self) -> None:
+        """Measure how late the loop runs a timer: a blocked loop shows here, whatever blocked it."""
+        loop = asyncio.get_running_loop()
+        while True:
+            due_s = loop.time() + LOOP_PROBE_S
+            await asyncio.sleep(LOOP_PROBE_S)
+            self._metrics.event_loop_lag.observe(max(0.0, loop.time() - due_s))
+
+    def close(self) -> None:
+        """Wait for the threads."""
+        self._threads.shutdown()

@@ -1,0 +1,133 @@
+"""The worker as a service: puts the parts together, runs them until asked to stop."""
+
+import asyncio
+import time
+
+import structlog
+from aiokafka import AIOKafkaConsumer
+from aiokafka.coordinator.assignors.range import RangePartitionAssignor
+from aiokafka.errors import KafkaError
+from prometheus_client import CollectorRegistry
+
+from streamgauge.errors import StreamgaugeError
+from streamgauge.kafka import admin_client, client_options
+from streamgauge.settings import KafkaSettings, TopicSettings
+from streamgauge.telemetry import serve_http
+from streamgauge.topics import check
+from worker.metrics import Metrics
+from worker.model import OnnxModel, Scorer
+from worker.output import Origin
+from worker.partitions import Cluster, OpenWriter, Partitions
+from worker.pipeline import Pipeline
+from worker.settings import WorkerSettings
+from worker.slot import Credit
+from worker.transaction import fenced_writer
+
+log = structlog.get_logger(__name__)
+
+REBALANCE_MARGIN_S = 22.0
+"""The group waits for our drain this much longer than its budget, for producers to close and the join itself."""
+NEVER_MS = 2**31 - 1
+"""aiokafka leaves the group when nobody polls for so long; our backpressure is not to poll, our watchdog `/livez`."""
+
+
+class Worker:
+    """One replica. The model and the way to open a writer can be given, for tests."""
+
+    def __init__(
+        self,
+        kafka: KafkaSettings,
+        topics: TopicSettings,
+        settings: WorkerSettings,
+        registry: CollectorRegistry,
+        model: Scorer,
+    ) -> None:
+        self._kafka, self._topics, self._settings, self._model = kafka, topics, settings, model
+        self._metrics = Metrics(registry, model.ref, model.labels)
+        self._credit = Credit(settings.max_records, settings.max_bytes)
+        self._partitions: Partitions | None = None
+
+    async def run(self, stop: asyncio.Event, open_writer: OpenWriter | None = None) -> None:
+        """Work until `stop` is set. Raises StreamgaugeError, perhaps in an exception group."""
+        await asyncio.to_thread(self._model.verify)
+        async with admin_client(self._kafka, stop) as admin:
+            topics = await check(admin, self._topics)
+            output_bytes = min(int(topics[name].config["max.message.bytes"]) for name in self._topics.outputs)
+            consumer = self._consumer()
+            cluster = Cluster(
+                consumer,
+                admin,
+                open_writer or (lambda tp: fenced_writer(self._kafka, self._settings, tp, output_bytes)),
+                self._settings.instance,
+                topics[self._topics.input].partitions,
+            )
+            await consumer.start()
+            try:
+                await self._work(cluster, stop)
+            finally:
+                await consumer.stop()
+                log.info("worker.stopped")
+
+    def _consumer(self) -> AIOKafkaConsumer:
+        settings = self._settings
+        session_ms = round(settings.session_timeout_s * 1000)
+        rebalance_ms = round((settings.drain_budget_s + REBALANCE_MARGIN_S) * 1000)
+        return AIOKafkaConsumer(
+            group_id=settings.group,
+            client_id=settings.instance,
+            enable_auto_commit=False,
+            auto_offset_reset="none",
+            isolation_level="read_committed",
+            partition_assignment_strategy=(RangePartitionAssignor,),
+            session_timeout_ms=session_ms,
+            heartbeat_interval_ms=min(3000, session_ms // 3),
+            rebalance_timeout_ms=rebalance_ms,
+            request_timeout_ms=rebalance_ms + 15_000,
+            max_poll_interval_ms=NEVER_MS,
+            max_partition_fetch_bytes=262_144,
+            metadata_max_age_ms=30_000,
+            **client_options(self._kafka),
+        )
+
+    async def _work(self, cluster: Cluster, stop: asyncio.Event) -> None:
+        origin = Origin(self._settings.group, self._settings.instance, self._model.ref, self._model.labels)
+        pipeline = Pipeline(self._model, self._settings, self._metrics)
+        partitions = Partitions(cluster, self._settings, self._topics, origin, self._credit, self._metrics)
+        self._partitions = partitions
+        try:
+            async with asyncio.TaskGroup() as stages:
+                partitions.start(stages, pipeline.discard_unwanted)
+                probe = stages.create_task(pipeline.probe_event_loop(), name="probe")
+                for number in range(self._settings.model_slots):
+                    stages.create_task(pipeline.infer(), name=f"infer-{number}")
+                intake = stages.create_task(pipeline.intake(partitions.polled()), name="intake")
+                log.info("worker.started", model=self._model.ref.key, group=self._settings.group)
+                await stop.wait()
+                intake.cancel()
+                await partitions.stop()
+                pipeline.end()
+                probe.cancel()
+        except* KafkaError as group:
+            raise StreamgaugeError(f"Kafka: {group.exceptions[0]!r}") from group
+        finally:
+            pipeline.close()
+
+    def live(self) -> str | None:
+        """None, or why this process should be replaced: records are held, but nothing has been committed for long."""
+        if not self._partitions or not self._credit.records:
+            return None
+        stalled_s = time.monotonic() - self._partitions.last_commit_s
+        return f"nothing committed for {stalled_s:.0f} s" if stalled_s > self._settings.stall_timeout_s else None
+
+    def ready(self) -> str | None:
+        """None once the model has answered right and the group has been joined."""
+        return None if self._partitions and self._partitions.has_joined else "the group has not been joined yet"
+
+
+async def serve(kafka: KafkaSettings, topics: TopicSettings, settings: WorkerSettings, stop: asyncio.Event) -> None:
+    """Run one worker with its HTTP side until `stop` is set."""
+    registry = CollectorRegistry()
+    model = await asyncio.to_thread(OnnxModel.load, settings.model_dir, settings.max_tokens)
+    worker = Worker(kafka, topics, settings, registry, model)
+    async with serve_http(settings.http_host, settings.http_port, registry, live=worker.live, ready=worker.ready):
+        await worker.run(stop)

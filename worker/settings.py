@@ -1,0 +1,51 @@
+"""The worker's settings."""
+
+import os
+import socket
+import uuid
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+from pydantic_settings import SettingsConfigDict
+
+from streamgauge.settings import PREFIX, GroupName, Port, ServiceSettings
+
+Seconds = Annotated[float, Field(gt=0)]
+
+
+def _instance() -> str:
+    return f"{socket.gethostname()}-{uuid.uuid4().hex[:6]}"
+
+
+def _usable_cores() -> int:
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
+class WorkerSettings(ServiceSettings):
+    """Text in, results out."""
+
+    model_config = SettingsConfigDict(env_prefix=f"{PREFIX}WORKER_", protected_namespaces=())
+
+    http_port: Port = 8001
+    group: GroupName = Field("streamgauge", description="consumer group; its offsets say what is done")
+    instance: GroupName = Field(default_factory=_instance, description="this replica's name, unique in its group")
+    start_from: Literal["earliest", "latest"] | None = Field(
+        None, description="where a group without committed offsets starts; unset: refuse to start"
+    )
+    model_dir: Path = Field(Path(__file__).parent / "default_model", description="model.onnx, tokenizer.json, …")
+    model_slots: int = Field(
+        default_factory=lambda: min(8, _usable_cores()), ge=1, le=64, description="batches inferred at once"
+    )
+    max_tokens: int = Field(512, ge=8, le=512, description="longer texts are truncated and flagged")
+    max_batch_tokens: int = Field(512, ge=8, le=65536, description="padded cost of a batch: longest x count")
+    max_text_bytes: int = Field(131_072, ge=1, description="larger texts become dead letters")
+    max_records: int = Field(1024, ge=1, description="records held at most, from fetch to commit")
+    max_bytes: int = Field(32 * 2**20, ge=2**20, description="bytes of records held at most, from fetch to commit")
+    commit_interval_s: Seconds = Field(0.1, description="least time between transactions of a partition")
+    commit_records: int = Field(500, ge=1, description="so many finished records commit without waiting")
+    transaction_timeout_s: Seconds = Field(10, description="a transaction that takes longer is given up and redone")
+    session_timeout_s: Seconds = Field(10, description="a replica silent for so long loses its partitions")
+    drain_budget_s: Seconds = Field(8, description="for finishing what is in the model when partitions are taken away")
+    stall_timeout_s: Seconds = Field(60, description="records held, but none committed for so long: not alive")

@@ -1,0 +1,189 @@
+"""A partition while this worker owns it: a slot, its epoch, and the credit that its records hold."""
+
+import asyncio
+import itertools
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+
+from aiokafka.errors import KafkaError
+from aiokafka.structs import TopicPartition
+
+from streamgauge.events import Metadata
+from worker.intake import Record, Refused
+from worker.model import TokenIds
+from worker.sequencer import Sequencer
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """A text as the model reads it, waiting for a batch; `*_s` are seconds on the monotonic clock or durations."""
+
+    slot: "Slot"
+    record: Record
+    message_id: str
+    metadata: Metadata | None
+    ids: TokenIds
+    truncated: bool
+    tokenize_s: float
+    waiting_since_s: float
+
+    @property
+    def tokens(self) -> int:
+        return len(self.ids)
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """A text's probabilities, one per label of the model, with what they cost."""
+
+    text: Encoded
+    probabilities: list[float]
+    queue_s: float
+    infer_s: float
+    """This text's share of its batch's inference."""
+    padded_tokens: float
+    """This text's share of the tokens computed."""
+
+    @property
+    def record(self) -> Record:
+        return self.text.record
+
+
+Outcome = Scored | Refused
+
+
+class Credit:
+    """What may be between fetch and commit: records and bytes. Exhausted at the limit, available again at half."""
+
+    def __init__(self, max_records: int, max_bytes: int) -> None:
+        self._max_records, self._max_bytes = max_records, max_bytes
+        self.records = self.bytes = 0
+        self._available = asyncio.Event()
+        self._available.set()
+
+    @property
+    def records_left(self) -> int:
+        return max(1, self._max_records - self.records)
+
+    def take(self, records: int, size: int) -> None:
+        self.records += records
+        self.bytes += size
+        if self.records >= self._max_records or self.bytes >= self._max_bytes:
+            self._available.clear()
+
+    def give_back(self, records: int, size: int) -> None:
+        self.records -= records
+        self.bytes -= size
+        if self.records <= self._max_records // 2 and self.bytes <= self._max_bytes // 2:
+            self._available.set()
+
+    async def available(self) -> None:
+        await self._available.wait()
+
+
+class Slot:
+    """One epoch of one partition: from a fence to the loss of the partition or the next fence.
+
+    What carries an old slot comes too late: `finish` drops it. The epoch itself is for people who read logs.
+    """
+
+    _epochs = itertools.count(1)
+
+    def __init__(self, partition: TopicPartition, credit: Credit, position: int) -> None:
+        self.partition = partition
+        self.epoch = next(self._epochs)
+        self.position = position
+        """The offset that the next transaction starts from: all before it is committed."""
+        self.is_open = True
+        self._credit = credit
+        self._sequencer: Sequencer[Outcome] = Sequencer()
+        self._held_records = self._held_bytes = 0
+        self._in_model = 0
+        self._retired = False
+        self._failure: KafkaError | None = None
+        self._changed = asyncio.Event()
+
+    @property
+    def held_records(self) -> int:
+        return self._held_records
+
+    def admit(self, record: Record) -> None:
+        """A record was fetched: it takes credit and its place in the order."""
+        self._sequencer.expect(record.offset)
+        self._held_records += 1
+        self._held_bytes += size_bytes(record)
+        self._credit.take(1, size_bytes(record))
+
+    def enter_model(self) -> None:
+        """One of this slot's texts is in a batch now."""
+        self._in_model += 1
+
+    def leave_model(self) -> None:
+        self._in_model -= 1
+        self._changed.set()
+
+    def finish(self, outcome: Outcome) -> None:
+        """The outcome of an admitted record; dropped if this epoch is over."""
+        if self.is_open:
+            self._sequencer.finish(outcome.record.offset, outcome)
+            self._changed.set()
+
+    def retire(self) -> None:
+        """The partition is being taken away: only what is in the model already is still waited for."""
+        self._retired = True
+        self._changed.set()
+
+    @property
+    def accepts(self) -> bool:
+        """Whether its texts are still worth scoring."""
+        return self.is_open and not self._retired
+
+    def fail(self, error: KafkaError) -> None:
+        """Make `run` raise `error`, so that the partition is opened again."""
+        self._failure = error
+        self._changed.set()
+
+    def close(self) -> None:
+        """End this epoch and give all credit back."""
+        self.is_open = False
+        self._credit.give_back(self._held_records, self._held_bytes)
+        self._held_records = self._held_bytes = 0
+
+    async def run(self, enough: int, not_before_s: float) -> list[Outcome]:
+        """The next contiguous finished run: once `not_before_s` has come (loop time), or `enough` are finished.
+
+        Empty when the slot is retired and nothing more will come. Raises what `fail` was given.
+        """
+        await self._until(lambda: self._sequencer.head_is_finished() or self._is_drained())
+        with suppress(TimeoutError):
+            async with asyncio.timeout_at(not_before_s):
+                await self._until(lambda: self._retired or self._sequencer.finished() >= enough)
+        return self._sequencer.take()
+
+    def committed(self, run: Iterable[Outcome]) -> None:
+        """A run is in the topics for good: its credit comes back, the position moves past it."""
+        for outcome in run:
+            size = size_bytes(outcome.record)
+            self._held_records -= 1
+            self._held_bytes -= size
+            self._credit.give_back(1, size)
+            self.position = outcome.record.offset + 1
+
+    def _is_drained(self) -> bool:
+        return self._retired and not self._in_model
+
+    async def _until(self, condition: Callable[[], bool]) -> None:
+        while True:
+            if self._failure:
+                raise self._failure
+            if condition():
+                return
+            self._changed.clear()
+            await self._changed.wait()
+
+
+def size_bytes(record: Record) -> int:
+    """What a record holds in memory, roughly: key, value and headers."""
+    headers = sum(len(key) + len(value or b"") for key, value in record.headers)
+    return len(record.value or b"") + len(record.key or b"") + headers

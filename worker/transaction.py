@@ -1,0 +1,90 @@
+"""The one writer of a partition's output: a fenced transactional producer."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Protocol
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.structs import OffsetAndMetadata, TopicPartition
+
+from streamgauge.kafka import client_options, close_producer
+from streamgauge.settings import KafkaSettings
+from streamgauge.topics import transactional_id
+from worker.output import OutputRecord
+from worker.settings import WorkerSettings
+
+MAX_BATCH_BYTES = 512 * 1024
+BROKER_MARGIN_S = 5.0
+"""The broker gives a transaction up later than we do, so that the outcome of ours is never decided behind our back."""
+
+
+class Writer(Protocol):
+    """Writes one run atomically."""
+
+    async def commit(self, records: Sequence[OutputRecord], next_offset: int) -> None:
+        """All records and the offset become visible together, or an error is raised and the outcome is unknown."""
+
+
+class TransactionalWriter:
+    """Writes to partition p of each output topic, under the transactional id of input partition p.
+
+    After any error it must not be used again: fence anew, read the committed offset, read the records again.
+    """
+
+    def __init__(self, producer: AIOKafkaProducer, group: str, source: TopicPartition, timeout_s: float) -> None:
+        self._producer, self._group, self._source, self._timeout_s = producer, group, source, timeout_s
+
+    async def commit(self, records: Sequence[OutputRecord], next_offset: int) -> None:
+        async with asyncio.timeout(self._timeout_s):
+            await self._producer.begin_transaction()
+            # Every delivery is awaited: aiokafka would commit a transaction although a batch of it failed.
+            await asyncio.gather(self._send(records), self._send_offset(next_offset))
+            await self._producer.commit_transaction()
+
+    async def _send_offset(self, next_offset: int) -> None:
+        offsets = {self._source: OffsetAndMetadata(next_offset, "")}
+        await self._producer.send_offsets_to_transaction(offsets, self._group)
+
+    async def _send(self, records: Sequence[OutputRecord]) -> None:
+        by_topic: dict[str, list[OutputRecord]] = {}
+        for record in records:
+            by_topic.setdefault(record.topic, []).append(record)
+        await asyncio.gather(*(self._send_topic(topic, own) for topic, own in by_topic.items()))
+
+    async def _send_topic(self, topic: str, records: list[OutputRecord]) -> None:
+        """In batches that the topic takes; a batch is acknowledged before the next is handed over, so order holds."""
+        remaining = iter(records)
+        record = next(remaining, None)
+        while record:
+            batch = self._producer.create_batch()
+            while record and batch.append(
+                timestamp=record.timestamp_ms, key=record.key, value=record.value, headers=record.headers
+            ):
+                record = next(remaining, None)
+            batch.close()
+            await (await self._producer.send_batch(batch, topic, partition=self._source.partition))
+
+
+@asynccontextmanager
+async def fenced_writer(
+    kafka: KafkaSettings, settings: WorkerSettings, source: TopicPartition, max_message_bytes: int
+) -> AsyncIterator[TransactionalWriter]:
+    """Fence every earlier writer of `source`'s output; yields the only one that may write from now on.
+
+    Until an earlier transaction has ended, the broker makes us wait. Raises KafkaError or TimeoutError.
+    """
+    producer = AIOKafkaProducer(
+        transactional_id=transactional_id(settings.group, source),
+        transaction_timeout_ms=round((settings.transaction_timeout_s + BROKER_MARGIN_S) * 1000),
+        max_batch_size=min(MAX_BATCH_BYTES, max_message_bytes),
+        max_request_size=max_message_bytes,
+        compression_type="lz4",
+        **client_options(kafka),
+    )
+    try:
+        async with asyncio.timeout(settings.transaction_timeout_s):
+            await producer.start()
+        yield TransactionalWriter(producer, settings.group, source, settings.transaction_timeout_s)
+    finally:
+        await close_producer(producer)
