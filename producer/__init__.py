@@ -1,0 +1,1 @@
+"""Publishing to Kafka: texts and labels, from files, standard input, or the sample that comes along."""

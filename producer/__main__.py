@@ -1,0 +1,8 @@
+"""`python -m producer`: the same as `streamgauge produce`."""
+
+import sys
+
+from streamgauge.cli import main
+
+if __name__ == "__main__":
+    main(["produce", *sys.argv[1:]])
