@@ -8,9 +8,13 @@ from typing import TextIO
 
 import structlog
 from aiohttp import web
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, Info, disable_created_metrics
 from prometheus_client.aiohttp import make_aiohttp_handler
+from prometheus_client.gc_collector import GCCollector
+from prometheus_client.platform_collector import PlatformCollector
+from prometheus_client.process_collector import ProcessCollector
 
+import streamgauge
 from streamgauge.errors import StreamgaugeError
 from streamgauge.settings import LogSettings
 
@@ -67,6 +71,16 @@ def _worth_reading(record: logging.LogRecord) -> bool:
         (record.name.startswith("aiokafka.producer") and "NotEnoughReplicas" in message)
         or (record.name.startswith("aiokafka.consumer") and "GroupCoordinatorNotAvailable" in message)
     )
+
+
+def service_registry() -> CollectorRegistry:
+    """A registry that already tells of the process: memory, CPU, garbage collector, version."""
+    disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each counter that nothing here reads
+    registry = CollectorRegistry()
+    for collector in (ProcessCollector, PlatformCollector, GCCollector):
+        collector(registry=registry)
+    Info("streamgauge_build", "Version of Streamgauge.", registry=registry).info({"version": streamgauge.__version__})
+    return registry
 
 
 @asynccontextmanager

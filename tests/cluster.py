@@ -77,6 +77,11 @@ class Stream:
             consumer.assign(partitions)
             return {tp.partition: await consumer.committed(tp) for tp in partitions}
 
+    async def all_committed(self, next_offset: int) -> None:
+        """Wait until the group has committed up to `next_offset` in every partition."""
+        while set((await self.committed()).values()) != {next_offset}:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+
 
 async def until(fact: Callable[[], bool]) -> None:
     """Wait for a fact that nothing announces; the test's own timeout bounds it."""

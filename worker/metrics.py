@@ -1,11 +1,7 @@
 """The worker's metrics, in an injected registry. The names are a contract: dashboards and rules read them."""
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
-from prometheus_client.gc_collector import GCCollector
-from prometheus_client.platform_collector import PlatformCollector
-from prometheus_client.process_collector import ProcessCollector
 
-import streamgauge
 from streamgauge.events import ModelRef, Reason
 
 LATENCY_EDGES_S = (0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 3, 5, 10, 30, 60, 300)
@@ -21,11 +17,6 @@ class Metrics:
     """Everything that a worker counts; children that matter exist at 0 from the start."""
 
     def __init__(self, registry: CollectorRegistry, model: ModelRef, labels: tuple[str, ...]) -> None:
-        for collector in (ProcessCollector, PlatformCollector, GCCollector):
-            collector(registry=registry)
-        Info("streamgauge_build", "Version of Streamgauge.", registry=registry).info(
-            {"version": streamgauge.__version__}
-        )
         Info("streamgauge_model", "The model in use.", registry=registry).info(
             {"model": model.key, "name": model.name, "version": model.version, "digest": model.digest}
         )

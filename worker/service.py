@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry
 from streamgauge.errors import StreamgaugeError
 from streamgauge.kafka import admin_client, client_options
 from streamgauge.settings import KafkaSettings, TopicSettings
-from streamgauge.telemetry import serve_http
+from streamgauge.telemetry import serve_http, service_registry
 from streamgauge.topics import check
 from worker.metrics import Metrics
 from worker.model import OnnxModel, Scorer
@@ -126,7 +126,7 @@ class Worker:
 
 async def serve(kafka: KafkaSettings, topics: TopicSettings, settings: WorkerSettings, stop: asyncio.Event) -> None:
     """Run one worker with its HTTP side until `stop` is set."""
-    registry = CollectorRegistry()
+    registry = service_registry()
     model = await asyncio.to_thread(OnnxModel.load, settings.model_dir, settings.max_tokens)
     worker = Worker(kafka, topics, settings, registry, model)
     async with serve_http(settings.http_host, settings.http_port, registry, live=worker.live, ready=worker.ready):

@@ -21,8 +21,7 @@ from jgo.maven import Artifact
 
 from streamgauge import broker, jars
 from streamgauge.broker import BrokerError, EmbeddedKafka
-
-from .conftest import Kafka
+from tests.cluster import Kafka
 
 TOPIC = "texts"
 

@@ -40,7 +40,7 @@ async def running(stream: Stream, **settings: Any) -> AsyncIterator[CollectorReg
 
 
 async def test_each_record_has_one_outcome_in_order(kafka: Kafka) -> None:
-    """Good and bad records alike come out once, on their own partition, in offset order, and their offsets are committed."""
+    """Good and bad records alike come out once, on their own partition, in offset order; offsets are committed."""
     stream = await Stream.create(kafka.bootstrap_servers, partitions=3)
     inputs = await stream.publish(generate(2000, seed=1))
     async with running(stream) as registry:
@@ -132,7 +132,7 @@ async def test_a_group_without_offsets_is_refused(kafka: Kafka) -> None:
     with pytest.raises(ExceptionGroup) as caught:
         async with running(stream):
             await asyncio.Event().wait()
-    assert caught.group_contains(ConfigurationError, match="no committed offset .*START_FROM=earliest or latest")
+    assert caught.group_contains(ConfigurationError, match=r"no committed offset .*START_FROM=earliest or latest")
     async with running(stream, start_from="earliest"):
         outputs = await stream.read(at_least=len(inputs))
     assert judge(inputs, outputs).is_clean
@@ -171,7 +171,7 @@ async def test_topics_are_as_the_guarantees_need_them(kafka: Kafka) -> None:
         max_request_size=2**26,
         max_batch_size=2**26,
     ) as producer:
-        with pytest.raises(Exception, match="MessageSizeTooLarge|RecordTooLarge|InvalidRecord"):
+        with pytest.raises(Exception, match=r"MessageSizeTooLarge|RecordTooLarge|InvalidRecord"):
             await producer.send_and_wait(stream.topics.input, b"a" * 2**24)
         await producer.send_and_wait(stream.topics.input, b"fits")
 

@@ -1,6 +1,5 @@
 """A worker that is frozen inside a transaction, loses its partition, and wakes up."""
 
-import asyncio
 import signal
 import sys
 from pathlib import Path
@@ -28,8 +27,7 @@ async def zombie(kafka: Kafka, log_dir: Path, step: str, *, one_id_per_worker: b
     async with Replica(stream, "a", log_dir, step=step, nth=2, **common) as a:
         await a.frozen()
         async with Replica(stream, "b", log_dir, **common) as b:
-            while (await stream.committed())[0] != len(inputs):
-                await asyncio.sleep(0.05)
+            await stream.all_committed(len(inputs))
             a.send(signal.SIGCONT)
             await a.logged("partition.closed")
             inputs |= await stream.publish(generate(200, seed=12))

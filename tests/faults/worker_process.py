@@ -55,7 +55,8 @@ def main() -> None:
     if plan.step:
         _arm(plan, *STEPS[plan.step])
     if plan.one_id_per_worker:
-        worker.transaction.transactional_id = lambda _group, tp: f"{plan.instance}-{tp.partition}"
+        own_id = f"{plan.instance}-{{0.partition}}"
+        setattr(worker.transaction, "transactional_id", lambda _group, tp: own_id.format(tp))  # noqa: B010
     kafka, topics = KafkaSettings(bootstrap_servers=plan.bootstrap_servers), TopicSettings(prefix=plan.prefix)
     settings = WorkerSettings(group=plan.group, instance=plan.instance, http_port=0, **plan.settings)
     registry = CollectorRegistry()

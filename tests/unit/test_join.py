@@ -163,6 +163,8 @@ def joined(records: Sequence[Record], choice: random.Random) -> Join:
     for moment_ms, record in zip(moments, interleaved(records, choice), strict=False):
         join.advance(moment_ms)
         apply(join, record)
+    if choice.random() < 0.5:
+        join.advance(NOW_MS)
     for record in interleaved(records, choice):
         apply(join, record)
     join.advance(NOW_MS)
@@ -278,6 +280,13 @@ def test_a_prediction_leaves_the_windows_one_after_the_other() -> None:
         assert [len(window.cells) for window in series.windows] == left
     join.advance(NOW_MS + 7 * DAY_MS + MINUTE_MS)
     assert not join.series
+
+
+def test_no_window_outlasts_the_retention() -> None:
+    """With a retention of two hours the last day is these two hours."""
+    feed = Feed(2 * HOUR_MS)(scored("a"), 119)(scored("b"), 1)
+    feed.join.advance(NOW_MS + 10 * MINUTE_MS)
+    assert [window.predictions for window in feed.join.series["m@1", 0].windows] == [0, 1, 1, 1]
 
 
 def test_time_never_goes_back() -> None:

@@ -1,0 +1,35 @@
+# What a developer or a newcomer types. Everything happens in .venv; nothing is installed elsewhere.
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --constraint constraints.txt
+
+.PHONY: help demo test lint clean
+
+help:  ## This list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+demo: .venv/demo  ## Kafka, worker, listener and producer with a live view; ARGS="--duration 30 --rate 200 --input FILE"
+	@$(BIN)/streamgauge demo $(ARGS)
+
+test: .venv/dev  ## Everything that can run on this machine; ARGS="-k NAME" for a part
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: .venv/dev  ## Style, types and import rules
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+clean:  ## Remove the virtual environment and all caches of tools
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+
+# A target's file is written last: an interrupted installation is done again.
+.venv/demo: pyproject.toml constraints.txt
+	@echo "setting up .venv (once; about 200 MB)"
+	$(PYTHON) -m venv .venv
+	$(PIP) --editable '.[embedded]'
+	@touch $@
+
+.venv/dev: .venv/demo
+	$(PIP) --editable '.[embedded,dev]'
+	@touch $@

@@ -1,0 +1,1 @@
+"""Joins labels with results and keeps the accuracy gauges."""

@@ -1,0 +1,8 @@
+"""`python -m feedback_listener` is `streamgauge listen`."""
+
+import sys
+
+from streamgauge.cli import main
+
+if __name__ == "__main__":
+    main(["listen", *sys.argv[1:]])

@@ -1,0 +1,196 @@
+"""The command line: the one place that knows all services, each imported only when its command runs."""
+
+import asyncio
+import sys
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from streamgauge.errors import ConfigurationError, StreamgaugeError
+from streamgauge.settings import KafkaSettings, LogSettings, TopicSettings, load
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_show_locals=False,  # locals hold users' texts
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Streaming sentiment inference on Kafka whose accuracy you can watch.",
+)
+topics_app = typer.Typer(no_args_is_help=True, help="Make the topics right, or show what is wrong with them.")
+app.add_typer(topics_app, name="topics")
+
+Bootstrap = Annotated[
+    str | None, typer.Option("--bootstrap-servers", "-b", help="Kafka's host:port, several with commas.")
+]
+HttpPort = Annotated[int | None, typer.Option(help="Port of /metrics, /livez and /readyz.")]
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run a command; errors of ours become one line and an exit code."""
+    try:
+        app(argv)
+    except StreamgaugeError as error:
+        _fail(error)
+
+
+def _fail(error: StreamgaugeError) -> None:
+    if error.exit_code:
+        print(f"error: {error}", file=sys.stderr)  # noqa: T201 - the last word to the person at the terminal
+    sys.exit(error.exit_code)
+
+
+def _run(service: Callable[[asyncio.Event], Coroutine[Any, Any, None]], *, quiet: bool = False) -> None:
+    """Run with logs set up; `quiet`: from warnings up, unless the environment says otherwise."""
+    from streamgauge.lifecycle import run
+    from streamgauge.telemetry import set_up_logging
+
+    as_set = load(LogSettings)
+    set_up_logging(as_set if "level" in as_set.model_fields_set or not quiet else load(LogSettings, level="warning"))
+    run(service)
+
+
+@app.command(epilog="Examples:  streamgauge worker -b kafka:9092   |   streamgauge worker --start-from earliest")
+def worker(
+    bootstrap_servers: Bootstrap = None,
+    group: Annotated[str | None, typer.Option(help="Consumer group; replicas of one group share the work.")] = None,
+    start_from: Annotated[
+        str | None, typer.Option(help="earliest or latest: where a group without committed offsets starts.")
+    ] = None,
+    model_dir: Annotated[
+        Path | None, typer.Option(help="A model directory; default: the model that comes along.")
+    ] = None,
+    http_port: HttpPort = None,
+) -> None:
+    """Score the texts of the input topic, exactly once. Run several: they share the partitions."""
+    from worker.service import serve
+    from worker.settings import WorkerSettings
+
+    kafka, topics = load(KafkaSettings, bootstrap_servers=bootstrap_servers), load(TopicSettings)
+    settings = load(WorkerSettings, group=group, start_from=start_from, model_dir=model_dir, http_port=http_port)
+    _run(lambda stop: serve(kafka, topics, settings, stop))
+
+
+@app.command(epilog="Example:  streamgauge listen -b kafka:9092 --http-port 8002")
+def listen(bootstrap_servers: Bootstrap = None, http_port: HttpPort = None) -> None:
+    """Join labels with results and keep the accuracy gauges."""
+    from feedback_listener.service import serve
+    from feedback_listener.settings import ListenerSettings
+
+    kafka, topics = load(KafkaSettings, bootstrap_servers=bootstrap_servers), load(TopicSettings)
+    settings = load(ListenerSettings, http_port=http_port)
+    _run(lambda stop: serve(kafka, topics, settings, stop))
+
+
+@app.command(
+    epilog="Examples:  streamgauge produce 'what a lovely film'   |   streamgauge produce --file reviews.csv --rate 200"
+    "   |   cat lines.txt | streamgauge produce"
+)
+def produce(
+    texts: Annotated[
+        list[str] | None, typer.Argument(help="Texts; without texts and --file, lines of standard input.")
+    ] = None,
+    file: Annotated[Path | None, typer.Option(help="csv, tsv, jsonl, or one text a line.")] = None,
+    rate: Annotated[float | None, typer.Option(help="Texts a second; unset: as fast as it goes.")] = None,
+    bootstrap_servers: Bootstrap = None,
+) -> None:
+    """Publish texts to the input topic. Texts given as arguments have their message ids printed, for feedback."""
+    from producer.command import publish_texts
+
+    kafka, topics = load(KafkaSettings, bootstrap_servers=bootstrap_servers), load(TopicSettings)
+    _run(lambda stop: publish_texts(kafka, topics, texts or [], file, rate, stop), quiet=True)
+
+
+@app.command(
+    epilog="Examples:  streamgauge feedback producer/4f1c POSITIVE --source anna"
+    "   |   streamgauge feedback --file labels.csv"
+)
+def feedback(
+    message_id: Annotated[str | None, typer.Argument(help="The id of a result.")] = None,
+    label: Annotated[str | None, typer.Argument(help="The true class, such as POSITIVE.")] = None,
+    source: Annotated[str | None, typer.Option(help="Who says so.")] = None,
+    file: Annotated[Path | None, typer.Option(help="csv, tsv or jsonl with id, label and perhaps source.")] = None,
+    bootstrap_servers: Bootstrap = None,
+) -> None:
+    """Send one label, or a file of them, to the feedback topic. The last label for an id counts."""
+    from producer.command import publish_labels
+
+    if (file is None) == (message_id is None or label is None):
+        raise ConfigurationError("give either a message id and a label, or --file")
+    kafka, topics = load(KafkaSettings, bootstrap_servers=bootstrap_servers), load(TopicSettings)
+    _run(lambda _stop: publish_labels(kafka, topics, file or (message_id or "", label or "", source)), quiet=True)
+
+
+@topics_app.command(
+    "create",
+    epilog="Examples:  streamgauge topics create --partitions 12   |   streamgauge topics create --dry-run",
+)
+def create_topics(
+    partitions: Annotated[int, typer.Option(min=1, help="At least so many partitions for every topic.")] = 4,
+    replication_factor: Annotated[
+        int | None, typer.Option(min=1, help="Default: 3, or as many as there are brokers.")
+    ] = None,
+    group: Annotated[str | None, typer.Option(help="The workers' group, whose starting offset is committed.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print what would be done.")] = False,
+    bootstrap_servers: Bootstrap = None,
+) -> None:
+    """Create the topics, or bring them into the shape that the guarantees need, and start the workers' group at 0.
+
+    Doing it again changes nothing. Partitions are never removed, nor are settings that are nobody's business here.
+    """
+    from streamgauge.topics import make_right
+    from worker.settings import WorkerSettings
+
+    kafka, topics = load(KafkaSettings, bootstrap_servers=bootstrap_servers), load(TopicSettings)
+    worker_group = load(WorkerSettings, group=group).group
+
+    async def create(_stop: asyncio.Event) -> None:
+        async for line in make_right(kafka, topics, worker_group, partitions, replication_factor, dry_run=dry_run):
+            typer.echo(line)
+
+    _run(create, quiet=True)
+
+
+@app.command(epilog="Examples:  streamgauge broker   |   streamgauge broker --data-dir ./kafka --port 9092")
+def broker(
+    data_dir: Annotated[Path | None, typer.Option(help="Kept between starts; unset: thrown away at the end.")] = None,
+    port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = 9092,
+    jars_dir: Annotated[
+        Path | None, typer.Option(help="A folder that holds Kafka's jars, for machines without a network.")
+    ] = None,
+) -> None:
+    """Run the embedded Apache Kafka until Ctrl-C. For trying out and tests, not for production."""
+    from streamgauge.broker import EmbeddedKafka
+
+    async def serve(stop: asyncio.Event) -> None:
+        kafka = EmbeddedKafka(data_dir=data_dir, port=port, jars_dir=jars_dir, progress=typer.echo)
+        try:
+            await asyncio.to_thread(kafka.start)
+            typer.echo(f"Apache Kafka is ready at {kafka.bootstrap_servers}; Ctrl-C ends it")
+            await stop.wait()
+        finally:
+            await asyncio.to_thread(kafka.stop)
+
+    _run(serve, quiet=True)
+
+
+@app.command(
+    epilog="Examples:  streamgauge demo   |   streamgauge demo --duration 30 --rate 200 --input reviews.csv --json"
+)
+def demo(
+    duration: Annotated[float | None, typer.Option(min=1, help="Seconds to publish for; unset: until Ctrl-C.")] = None,
+    rate: Annotated[float, typer.Option(min=0.1, help="Texts a second.")] = 50,
+    input_file: Annotated[
+        Path | None, typer.Option("--input", help="csv, tsv, jsonl or txt instead of the sample.")
+    ] = None,
+    jars_dir: Annotated[
+        Path | None, typer.Option(help="A folder that holds Kafka's jars, for machines without a network.")
+    ] = None,
+    http_port: Annotated[int, typer.Option(help="Port of /metrics.")] = 8001,
+    as_json: Annotated[bool, typer.Option("--json", help="End with one JSON object on standard output.")] = False,
+) -> None:
+    """Everything in one process tree: Kafka, worker, listener and a producer of labelled texts, with a live view."""
+    from streamgauge.demo import DemoOptions, run_demo
+
+    options = DemoOptions(duration, rate, input_file, jars_dir, http_port, as_json)
+    _run(lambda stop: run_demo(options, stop), quiet=True)

@@ -1,0 +1,251 @@
+"""The demo: Kafka, worker, listener and a producer of labelled texts in one process tree, and a view of it all."""
+
+import asyncio
+import heapq
+import itertools
+import json
+import random
+import time
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from aiokafka import AIOKafkaConsumer
+from aiokafka.structs import TopicPartition
+from rich.console import Console
+
+from feedback_listener.service import Listener
+from producer.corpus import Sample, bundled, read
+from producer.pacing import Pace
+from producer.publish import Publisher, publish
+from streamgauge.broker import EmbeddedKafka
+from streamgauge.demo_view import Tally, View
+from streamgauge.events import Feedback, decode_prediction
+from streamgauge.kafka import client_options
+from streamgauge.settings import KafkaSettings, TopicSettings, load
+from streamgauge.telemetry import serve_http, service_registry
+from streamgauge.topics import make_right
+from worker.model import OnnxModel
+from worker.service import Worker
+from worker.settings import WorkerSettings
+
+PARTITIONS = 4
+TICK_S = 0.1
+MAX_LABEL_DELAY_S = 4.0
+SEED = 7
+SETTLE_AFTER_STOP_S = 10.0
+"""After Ctrl-C, what is published already is still scored, but not for longer than this."""
+
+
+@dataclass(frozen=True)
+class DemoOptions:
+    """The command line of `streamgauge demo`; `duration_s` None: until Ctrl-C."""
+
+    duration_s: float | None
+    rate_per_s: float
+    input_file: Path | None
+    jars_dir: Path | None
+    http_port: int
+    as_json: bool
+
+
+async def run_demo(options: DemoOptions, stop: asyncio.Event) -> None:
+    """Run until the duration is over, the file has ended or `stop` is set; then print the summary."""
+    samples: Iterable[Sample] = read(options.input_file) if options.input_file else itertools.cycle(bundled())
+    view = View(Console(), f"http://localhost:{options.http_port}/metrics")
+    broker = EmbeddedKafka(jars_dir=options.jars_dir, progress=view.say)
+    tally = Tally()
+    try:
+        await asyncio.to_thread(broker.start)
+        await Demo(broker.bootstrap_servers, options, tally, view).run(samples, stop)
+    finally:
+        await asyncio.to_thread(broker.stop)
+    summary = tally.summary()
+    for name, value in summary.items():
+        view.say(f"{name:>15}  {value}")
+    if options.as_json:
+        print(json.dumps(summary))  # noqa: T201 - this is the output
+
+
+def planned_labels(label: str, dice: random.Random) -> list[tuple[float, str]]:
+    """When (seconds after publishing) which labels are sent for a text: some twice, some wrong and corrected later."""
+    delay_s = dice.uniform(0.3, MAX_LABEL_DELAY_S)
+    later_s = delay_s + dice.uniform(0.3, MAX_LABEL_DELAY_S)
+    luck = dice.random()
+    if luck < 0.05:
+        return [(delay_s, label), (later_s, label)]
+    if luck < 0.10:
+        wrong = "NEGATIVE" if label == "POSITIVE" else "POSITIVE"
+        return [(delay_s, wrong), (later_s, label)]
+    return [(delay_s, label)]
+
+
+class Labeller:
+    """Sends each text's labels when they are due."""
+
+    def __init__(self, publisher: Publisher, tally: Tally) -> None:
+        self._publisher, self._tally = publisher, tally
+        self._due: list[tuple[float, int, Feedback]] = []
+        self._dice = random.Random(SEED)  # noqa: S311 - no secret
+        self._count = itertools.count()
+
+    def plan(self, sample: Sample, message_id: str) -> None:
+        """Remember what to send for a text that was published just now."""
+        if sample.label is None:
+            return
+        now_s = time.monotonic()
+        for delay_s, label in planned_labels(sample.label, self._dice):
+            feedback = Feedback(id=message_id, label=label, source="demo")
+            heapq.heappush(self._due, (now_s + delay_s, next(self._count), feedback))
+
+    async def send_due(self, until_s: float) -> None:
+        """Send, in order, what is due by `until_s` on the monotonic clock."""
+        while self._due and self._due[0][0] <= until_s:
+            _due_s, _number, feedback = heapq.heappop(self._due)
+            await self._publisher.feedback(feedback)
+            self._tally.labels += 1
+
+
+class Watcher:
+    """Reads results and dead letters as any user would, from the topics, and counts them."""
+
+    def __init__(self, consumer: AIOKafkaConsumer, topics: TopicSettings, tally: Tally) -> None:
+        self._consumer, self._topics, self._tally = consumer, topics, tally
+        self.texts: dict[str, str] = {}
+        """Texts on their way, by message id."""
+
+    async def watch(self) -> None:
+        """Count until cancelled."""
+        while True:
+            for tp, records in (await self._consumer.getmany(timeout_ms=500)).items():
+                for record in records:
+                    if tp.topic == self._topics.dead_letter:
+                        self._tally.dead_letters += 1
+                    else:
+                        self._add(record.value)
+
+    def _add(self, value: bytes) -> None:
+        prediction = decode_prediction(value)
+        text = self.texts.pop(prediction.id, "")
+        latency_s = time.time() - prediction.source.timestamp_ms / 1000
+        self._tally.add_result(text, prediction.label, prediction.score, latency_s, time.monotonic())
+
+    async def caught_up(self) -> None:
+        """Wait until everything that is in the topics now has been counted."""
+        ends = await self._consumer.end_offsets(self._consumer.assignment())
+        for tp, end in ends.items():
+            while await self._consumer.position(tp) < end:  # noqa: ASYNC110 - aiokafka announces no moves
+                await asyncio.sleep(TICK_S / 10)
+
+
+class Demo:
+    """One run against a broker."""
+
+    def __init__(self, bootstrap_servers: str, options: DemoOptions, tally: Tally, view: View) -> None:
+        self._kafka = load(KafkaSettings, bootstrap_servers=bootstrap_servers)
+        self._topics = load(TopicSettings)
+        self._options, self._tally, self._view = options, tally, view
+
+    async def run(self, samples: Iterable[Sample], stop: asyncio.Event) -> None:
+        """Create the topics, start the services, publish, settle, stop the services."""
+        self._view.say(f"Apache Kafka is ready at {self._kafka.bootstrap_servers}; starting worker and listener")
+        settings = load(WorkerSettings)
+        model = await asyncio.to_thread(OnnxModel.load, settings.model_dir, settings.max_tokens)
+        async for _line in make_right(self._kafka, self._topics, settings.group, PARTITIONS, None, dry_run=False):
+            pass
+        registry = service_registry()
+        worker = Worker(self._kafka, self._topics, settings, registry, model)
+        listener = Listener(self._kafka, self._topics, registry)
+        worker_stop, listener_stop = asyncio.Event(), asyncio.Event()
+        async with (
+            serve_http(
+                settings.http_host,
+                self._options.http_port,
+                registry,
+                live=lambda: worker.live() or listener.live(),
+                ready=lambda: worker.ready() or listener.ready(),
+            ),
+            self._watcher() as watcher,
+            asyncio.TaskGroup() as services,
+        ):
+            working = services.create_task(worker.run(worker_stop), name="worker")
+            services.create_task(listener.run(listener_stop), name="listener")
+            watching = services.create_task(watcher.watch(), name="watcher")
+            showing = services.create_task(self._show(listener), name="view")
+            with self._view.running(self._tally):
+                await self._play(samples, watcher, stop)
+                await self._settle(stop)
+                worker_stop.set()
+                await working
+                await watcher.caught_up()
+                await listener.caught_up()
+                self._judge(listener)
+            for task in (watching, showing):
+                task.cancel()
+            listener_stop.set()
+
+    @asynccontextmanager
+    async def _watcher(self) -> AsyncIterator[Watcher]:
+        consumer = AIOKafkaConsumer(isolation_level="read_committed", **client_options(self._kafka))
+        await consumer.start()
+        try:
+            outputs = self._topics.results, self._topics.dead_letter
+            partitions = [TopicPartition(topic, number) for topic in outputs for number in range(PARTITIONS)]
+            consumer.assign(partitions)
+            await consumer.seek_to_beginning(*partitions)
+            yield Watcher(consumer, self._topics, self._tally)
+        finally:
+            await consumer.stop()
+
+    async def _show(self, listener: Listener) -> None:
+        while True:
+            self._judge(listener)
+            self._view.update(self._tally)
+            await asyncio.sleep(TICK_S)
+
+    def _judge(self, listener: Listener) -> None:
+        snapshot = listener.snapshot()
+        self._tally.judged, self._tally.correct = snapshot.judged, snapshot.correct
+
+    async def _play(self, samples: Iterable[Sample], watcher: Watcher, stop: asyncio.Event) -> None:
+        """Publish texts and their labels; labels that are not due yet at the end are sent at once."""
+        enough = asyncio.Event()
+        async with Publisher(self._kafka, self._topics, source="demo") as publisher, asyncio.TaskGroup() as tasks:
+            labeller = Labeller(publisher, self._tally)
+
+            def on_sent(sample: Sample, message_id: str) -> None:
+                self._tally.published += 1
+                watcher.texts[message_id] = sample.text
+                labeller.plan(sample, message_id)
+
+            ending = tasks.create_task(_set_after(enough, stop, self._options.duration_s), name="duration")
+            labelling = tasks.create_task(_send_labels(labeller), name="labels")
+            await publish(publisher, samples, Pace(self._options.rate_per_s), enough, on_sent)
+            for task in (ending, labelling):
+                task.cancel()
+            await asyncio.wait([labelling])
+            await labeller.send_due(float("inf"))
+
+    async def _settle(self, stop: asyncio.Event) -> None:
+        """Wait until everything published has its outcome; not for long after Ctrl-C."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(SETTLE_AFTER_STOP_S if stop.is_set() else None) as limit:
+                while self._tally.lag:
+                    if stop.is_set() and limit.when() is None:
+                        limit.reschedule(asyncio.get_running_loop().time() + SETTLE_AFTER_STOP_S)
+                    await asyncio.sleep(TICK_S)
+
+
+async def _send_labels(labeller: Labeller) -> None:
+    while True:
+        await labeller.send_due(time.monotonic())
+        await asyncio.sleep(TICK_S)
+
+
+async def _set_after(enough: asyncio.Event, stop: asyncio.Event, duration_s: float | None) -> None:
+    """Set `enough` when the duration is over or `stop` is set."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(duration_s):
+            await stop.wait()
+    enough.set()

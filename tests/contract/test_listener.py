@@ -1,0 +1,211 @@
+"""The listener on a real Kafka: committed records only, the same numbers at every start, new partitions, refusals."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+import aiohttp
+import pytest
+from aiokafka import AIOKafkaProducer
+from aiokafka.admin import NewPartitions
+from prometheus_client import CollectorRegistry
+
+from feedback_listener import service
+from feedback_listener.service import Listener, serve
+from feedback_listener.settings import ListenerSettings
+from streamgauge.errors import ConfigurationError
+from streamgauge.events import Feedback, ModelRef, Position, Prediction, Timings, encode
+from streamgauge.kafka import admin_client
+from streamgauge.settings import TopicSettings
+from tests.cluster import Kafka, Stream
+
+CELL = tuple[str, str, str]
+
+
+def result(message_id: str, predicted: str = "POSITIVE", model: str = "1") -> bytes:
+    scores = dict.fromkeys(("NEGATIVE", "POSITIVE"), 0.1) | {predicted: 0.9}
+    return encode(
+        Prediction(
+            id=message_id,
+            label=predicted,
+            score=0.9,
+            scores=scores,
+            model=ModelRef(name="m", version=model, digest="sha256:0"),
+            timings=Timings(tokenize_s=0, queue_s=0, infer_s=0),
+            source=Position(topic="t", partition=0, offset=0, timestamp_ms=0),
+            tokens=3,
+            truncated=False,
+        )
+    )
+
+
+def label(message_id: str, value: str, source: str = "anna") -> bytes:
+    return encode(Feedback(id=message_id, label=value, source=source))
+
+
+@asynccontextmanager
+async def listening(stream: Stream) -> AsyncIterator[tuple[Listener, CollectorRegistry]]:
+    """A listener that has caught up when the block begins, and is stopped after it."""
+    registry, stop = CollectorRegistry(), asyncio.Event()
+    listener = Listener(stream.kafka, stream.topics, registry)
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(listener.run(stop))
+        await listener.caught_up()
+        yield listener, registry
+        stop.set()
+
+
+async def predict(stream: Stream, values: Sequence[bytes], *, partition: int = 0, abort: bool = False) -> None:
+    """One transaction, committed or aborted; each ends with a marker, which is an offset without a record."""
+    async with AIOKafkaProducer(
+        bootstrap_servers=stream.kafka.bootstrap_servers, transactional_id=f"{stream.group}-{partition}"
+    ) as producer:
+        await producer.begin_transaction()
+        for value in values:
+            await producer.send_and_wait(stream.topics.results, value, partition=partition)
+        await (producer.abort_transaction() if abort else producer.commit_transaction())
+
+
+async def give_feedback(stream: Stream, *values: bytes | None) -> None:
+    async with AIOKafkaProducer(bootstrap_servers=stream.kafka.bootstrap_servers) as producer:
+        for number, value in enumerate(values):
+            await producer.send_and_wait(stream.topics.feedback, value, key=b"k", partition=number % stream.partitions)
+
+
+def exported(registry: CollectorRegistry) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
+    """Every sample that does not depend on the second it is read in."""
+    return {
+        (sample.name, frozenset(sample.labels.items())): sample.value
+        for metric in registry.collect()
+        for sample in metric.samples
+        if metric.name != "streamgauge_listener_time_seconds" and sample.labels.get("window", "all") == "all"
+    }
+
+
+def matrix(registry: CollectorRegistry) -> dict[CELL, float]:
+    """Judged predictions over the whole retention by model, expected and predicted class, where there are any."""
+    found: dict[CELL, float] = {}
+    for (name, labels), n in exported(registry).items():
+        if name == "streamgauge_judged_predictions" and n:
+            where = dict(labels)
+            cell = where["model"], where["expected"], where["predicted"]
+            found[cell] = found.get(cell, 0) + n
+    return found
+
+
+def outcomes(registry: CollectorRegistry) -> dict[str, float]:
+    return {
+        dict(labels)["outcome"]: n
+        for (name, labels), n in exported(registry).items()
+        if name == "streamgauge_feedback_labels" and n
+    }
+
+
+async def write_a_history(stream: Stream) -> None:
+    """Labels before, after, twice and corrected; aborted predictions, one of them the last thing in its partition."""
+    await give_feedback(stream, label("early", "NEGATIVE"))
+    await predict(stream, [result("early"), result("late")])
+    await predict(stream, [result("late"), result("aborted")], abort=True)
+    await predict(stream, [result("late", "NEGATIVE", model="2"), b"{}"], partition=1)
+    await predict(stream, [result("aborted")], partition=1, abort=True)
+    await give_feedback(
+        stream,
+        label("late", "POSITIVE"),
+        label("aborted", "POSITIVE"),
+        label("late", "POSITIVE", source="ben"),
+        b"POSITIVE",
+        None,
+    )
+    await give_feedback(stream, label("late", "NEGATIVE", source="cleo"), label("early", "BORED"))
+
+
+async def test_committed_records_count_once_in_whatever_order_they_come(kafka: Kafka) -> None:
+    """A listener there all along and one that starts later export the same, and nothing of what was aborted."""
+    stream = await Stream.create(kafka.bootstrap_servers)
+    async with listening(stream) as (listener, registry):
+        assert matrix(registry) == {}
+        await write_a_history(stream)
+        await listener.caught_up()
+        assert matrix(registry) == {
+            ("m@1", "NEGATIVE", "POSITIVE"): 2,
+            ("m@2", "NEGATIVE", "NEGATIVE"): 1,
+        }
+        assert outcomes(registry) == {
+            "judged": 3,
+            "waiting": 1,
+            "unknown_class": 1,
+            "duplicate": 1,
+            "correction": 1,
+            "conflict": 1,
+        }
+        assert registry.get_sample_value("streamgauge_feedback_refused", {"reason": "broken_json"}) == 1
+        assert registry.get_sample_value("streamgauge_feedback_refused", {"reason": "null_value"}) == 1
+        assert registry.get_sample_value("streamgauge_results_refused", {"reason": "invalid_field"}) == 1
+        accuracy = registry.get_sample_value("ml_model_accuracy", {"model": "m@1", "window": "5m"})
+        assert accuracy == 0
+        assert listener.snapshot() == (3, 1, 6)
+        assert listener.live() is None
+        async with listening(stream) as (_later, its_registry):
+            assert exported(its_registry) == exported(registry)
+
+
+async def test_partitions_that_are_added_are_read(kafka: Kafka, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More partitions need no restart, and nothing is read twice for it."""
+    monkeypatch.setattr(service, "METADATA_MAX_AGE_MS", 100)
+    stream = await Stream.create(kafka.bootstrap_servers, partitions=1)
+    async with listening(stream) as (listener, registry):
+        await predict(stream, [result("a")])
+        async with admin_client(stream.kafka) as admin:
+            await admin.create_partitions({stream.topics.results: NewPartitions(2)})
+        await predict(stream, [result("b")], partition=1)
+        await give_feedback(stream, label("a", "POSITIVE"), label("b", "POSITIVE"))
+        added = {"topic": stream.topics.results, "partition": "1"}
+        while registry.get_sample_value("streamgauge_listener_position", added) is None:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        await listener.caught_up()
+        assert matrix(registry) == {("m@1", "POSITIVE", "POSITIVE"): 2}
+
+
+async def test_what_is_older_than_the_window_is_not_read(kafka: Kafka, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A listener that starts after the window has passed begins at the end, and is ready."""
+    stream = await Stream.create(kafka.bootstrap_servers)
+    await write_a_history(stream)
+    a_month_later_ms = service.clock_ms() + 30 * 86_400_000
+    monkeypatch.setattr(service, "clock_ms", lambda: a_month_later_ms)
+    async with listening(stream) as (listener, registry):
+        assert listener.ready() is None
+        assert outcomes(registry) == {}
+        assert listener.snapshot() == (0, 0, 0)
+
+
+async def test_it_is_served_over_http(kafka: Kafka) -> None:
+    """`/readyz` turns to 200 once the topics are read, and `/metrics` has the numbers."""
+    stream = await Stream.create(kafka.bootstrap_servers)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        settings = ListenerSettings(http_host="127.0.0.1", http_port=free.getsockname()[1])
+    stop = asyncio.Event()
+    async with asyncio.TaskGroup() as tasks, aiohttp.ClientSession(f"http://127.0.0.1:{settings.http_port}") as http:
+        tasks.create_task(serve(stream.kafka, stream.topics, settings, stop))
+        while True:
+            try:
+                async with http.get("/readyz") as ready:
+                    if ready.status == 200:
+                        break
+            except aiohttp.ClientConnectorError:
+                await asyncio.sleep(0.01)
+        async with http.get("/metrics") as metrics:
+            assert "streamgauge_listener_ready 1.0" in await metrics.text()
+        stop.set()
+
+
+async def test_missing_topics_stop_the_start(kafka: Kafka) -> None:
+    """The error names the topic, and the command that makes it."""
+    stream = await Stream.create(kafka.bootstrap_servers)
+    elsewhere = TopicSettings(prefix="nowhere")
+    listener = Listener(stream.kafka, elsewhere, CollectorRegistry())
+    with pytest.raises(
+        ConfigurationError, match=r"nowhere\.results does not exist(.|\n)*run: streamgauge topics create"
+    ):
+        await listener.run(asyncio.Event())

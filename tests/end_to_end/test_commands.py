@@ -1,0 +1,173 @@
+"""The commands as a user types them: what they print, what they serve, how they end."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from streamgauge.cli import app
+from tests.cluster import Kafka, Stream
+from tests.oracle import Input
+
+STREAMGAUGE = [sys.executable, "-m", "streamgauge"]
+SECRET = "a-very-secret-review"
+QUIET_ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("STREAMGAUGE_")}
+
+
+def run(*arguments: str, stdin: str | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*STREAMGAUGE, *arguments],
+        env=QUIET_ENVIRONMENT | environment,
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def environment_of(stream: Stream) -> dict[str, str]:
+    return {
+        "STREAMGAUGE_KAFKA_BOOTSTRAP_SERVERS": stream.kafka.bootstrap_servers,
+        "STREAMGAUGE_TOPIC_PREFIX": stream.topics.prefix,
+        "STREAMGAUGE_WORKER_GROUP": stream.group,
+    }
+
+
+@contextmanager
+def service(*command: str, **environment: str) -> Iterator[tuple[subprocess.Popen[str], int, list[str]]]:
+    """A service in the background: the process, the port of its HTTP side, and its log so far."""
+    process = subprocess.Popen(
+        [sys.executable, *command, "--http-port", "0"],
+        env=QUIET_ENVIRONMENT | environment,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stderr
+        log = []
+        for line in process.stderr:
+            log.append(line)
+            if '"http.serving"' in line:
+                break
+        yield process, json.loads(log[-1])["port"], log
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def get(port: int, path: str) -> tuple[int, str]:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as response:
+            return response.status, response.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
+@pytest.mark.parametrize(
+    "command", [*(c.callback.__name__ for c in app.registered_commands if c.callback), "topics create"]
+)
+def test_help_shows_examples(command: str) -> None:
+    """Every command explains itself with an example."""
+    shown = run(*command.split(), "--help")
+    assert shown.returncode == 0
+    assert "Example" in shown.stdout
+
+
+@pytest.mark.parametrize("module", ["worker", "producer", "feedback_listener"])
+def test_services_are_modules_too(module: str) -> None:
+    """`python -m worker` and its like are the commands."""
+    shown = subprocess.run(
+        [sys.executable, "-m", module, "--help"], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert "Example" in shown.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "code", "message"),
+    [
+        (["worker"], {"STREAMGAUGE_WORKER_GRUOP": "x"}, 2, "STREAMGAUGE_WORKER_GRUOP: no such setting; the nearest is"),
+        (["worker", "--start-from", "middle"], {}, 2, "STREAMGAUGE_WORKER_START_FROM: Input should be 'earliest'"),
+        (["worker", "--model-dir", "/nowhere"], {}, 2, "cannot read /nowhere/config.json: No such file"),
+        (
+            ["listen", "-b", "127.0.0.1:1"],
+            {"STREAMGAUGE_KAFKA_CONNECT_TIMEOUT_S": "0.5"},
+            1,
+            "no Kafka broker answered",
+        ),
+        (["produce", "--file", "/nowhere.csv"], {"STREAMGAUGE_KAFKA_CONNECT_TIMEOUT_S": "0.5"}, 1, "no Kafka broker"),
+        (["feedback", "only-an-id"], {}, 2, "give either a message id and a label, or --file"),
+    ],
+)
+def test_refusals_are_clear(arguments: list[str], environment: dict[str, str], code: int, message: str) -> None:
+    """One line says what is wrong, the exit code whether it was the usage (2) or the world (1)."""
+    ended = run(*arguments, **environment)
+    assert (ended.returncode, ended.stdout) == (code, "")
+    assert message in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+async def test_worker_process_serves_and_ends_cleanly(kafka: Kafka) -> None:
+    """A worker with the real model scores, says nothing of the texts, serves its checks, and ends on SIGTERM with 0."""
+    stream = await Stream.create(kafka.bootstrap_servers)
+    await stream.publish([Input(f"{SECRET} {number}".encode(), 0) for number in range(50)] + [Input(b"\xff", 0)])
+    with service("-m", "worker", **environment_of(stream)) as (process, port, log):
+        [*results, letter] = sorted(await stream.read(at_least=51), key=lambda record: "dead" in record.topic)
+        assert (len(results), letter.value) == (50, b"\xff")
+        assert get(port, "/livez") == (200, "ok")
+        assert get(port, "/readyz") == (200, "ok")
+        metrics = get(port, "/metrics")[1]
+        assert re.search(
+            r'ml_model_requests_total\{label="(POSITIVE|NEGATIVE)",model="distilbert-sst2-compact@', metrics
+        )
+        assert 'streamgauge_dead_letters_total{reason="not_utf8"} 1.0' in metrics
+        clash = run("worker", "--http-port", str(port), **environment_of(stream))
+        assert (clash.returncode, f"cannot serve metrics on 0.0.0.0:{port}" in clash.stderr) == (1, True)
+        process.send_signal(signal.SIGTERM)
+        rest = process.communicate(timeout=30)[1].splitlines()
+        assert process.returncode == 0
+    assert not any(SECRET in line for line in [*log, *rest])
+    assert all(json.loads(line)["event"] for line in [*log, *rest])
+    assert not any(SECRET.encode() in record.value for record in results)
+
+
+async def test_texts_and_labels_from_the_command_line(kafka: Kafka, tmp_path: Path) -> None:
+    """Texts go in as arguments, as a file, by standard input; the printed ids take labels; the listener judges them."""
+    stream = await Stream.create(kafka.bootstrap_servers)
+    settings = environment_of(stream)
+    ids = run("produce", "what a lovely film", "utterly dreadful", **settings).stdout.split()
+    (tmp_path / "more.csv").write_text('id,text,label\nm1,"good, really",pos\n')
+    assert "published 1 texts" in run("produce", "--file", str(tmp_path / "more.csv"), **settings).stderr
+    assert "published 2 texts" in run("produce", stdin="one line\n\nanother\n", **settings).stderr
+    with (
+        service("-m", "streamgauge", "worker", **settings),
+        service("-m", "feedback_listener", **settings) as (_process, port, _log),
+    ):
+        results = await stream.read(at_least=5)
+        assert {*ids, "producer/m1"} < {record.key.decode() for record in results}
+        (tmp_path / "labels.jsonl").write_text(json.dumps({"id": ids[1], "label": "neg"}) + "\n")
+        assert run("feedback", ids[0], "positive", "--source", "anna", **settings).returncode == 0
+        assert "sent 1 labels" in run("feedback", "--file", str(tmp_path / "labels.jsonl"), **settings).stderr
+        accuracy = 'ml_model_accuracy{model="distilbert-sst2-compact@1.0.0",window="all"} 1.0'
+        while accuracy not in (metrics := get(port, "/metrics")[1]):
+            assert 'streamgauge_feedback_labels{outcome="unknown_class"} 1.0' not in metrics
+
+
+def test_topics_create_is_idempotent(kafka: Kafka) -> None:
+    """What would be done is shown, then done, then nothing is left to do."""
+    settings = {
+        "STREAMGAUGE_KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap_servers,
+        "STREAMGAUGE_TOPIC_PREFIX": "idempotent",
+    }
+    assert "would change idempotent.input: create" in run("topics", "create", "--dry-run", **settings).stdout
+    assert "changed idempotent.input: create" in run("topics", "create", **settings).stdout
+    assert run("topics", "create", **settings).stdout == "nothing to change\n"

@@ -1,0 +1,84 @@
+"""The model that comes along: right, the same whatever its batch-mates, and refused when it is not itself."""
+
+import json
+import random
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from producer.corpus import bundled
+from streamgauge.errors import ConfigurationError, StreamgaugeError
+from worker.model import OnnxModel
+from worker.settings import WorkerSettings
+
+DIRECTORY = WorkerSettings().model_dir
+
+
+@pytest.fixture(scope="module")
+def model() -> OnnxModel:
+    return OnnxModel.load(DIRECTORY, max_tokens=512)
+
+
+def test_it_gives_its_known_answers(model: OnnxModel) -> None:
+    """The files in the repository belong together."""
+    model.verify()
+    assert model.labels == ("NEGATIVE", "POSITIVE")
+    assert model.ref.key == "distilbert-sst2-compact@1.0.0"
+
+
+def test_it_is_right_more_often_than_not(model: OnnxModel) -> None:
+    """On labelled reviews and tweets, which it was not trained on, it is far above the majority class."""
+    samples = [sample for sample in bundled() if sample.label][:400]
+    encoded = [ids for ids, _truncated in model.encode([sample.text for sample in samples])]
+    predicted = [model.labels[int(np.argmax(model.score([ids])))] for ids in encoded]
+    correct = sum(label == sample.label for label, sample in zip(predicted, samples, strict=True))
+    assert correct / len(samples) > 0.8
+
+
+def test_a_score_does_not_depend_on_batch_mates(model: OnnxModel) -> None:
+    """Alone or padded among longer texts, the same text has the same score (1e-5)."""
+    dice = random.Random(1)
+    texts = [sample.text for sample in bundled()[:64]] + ["fine " * 400, "x"]
+    encoded = [ids for ids, _truncated in model.encode(texts)]
+    alone = [model.score([ids])[0] for ids in encoded]
+    for _round in range(3):
+        order = dice.sample(range(len(texts)), len(texts))
+        for start in range(0, len(order), 7):
+            batch = order[start : start + 7]
+            together = model.score([encoded[index] for index in batch])
+            assert np.abs(together - np.array([alone[index] for index in batch])).max() < 1e-5
+
+
+def test_long_texts_are_truncated_and_flagged(model: OnnxModel) -> None:
+    """What is longer than the model reads is cut, keeps its end token, and says so."""
+    [(ids, truncated), (short, whole)] = model.encode(["word " * 1000, "word"])
+    assert (len(ids), truncated, ids[-1]) == (512, True, short[-1])
+    assert not whole
+
+
+@pytest.mark.parametrize(
+    "text", ["\N{PARTY POPPER}" * 300, "\u202eright to left\u202c", "a\0b", "x" * 100_000, "é" * 9]
+)
+def test_any_text_has_a_score(model: OnnxModel, text: str) -> None:
+    """Emoji, other scripts, NUL and endless words give probabilities that add up."""
+    [(ids, _truncated)] = model.encode([text])
+    assert model.score([ids]).sum() == pytest.approx(1)
+
+
+def test_a_broken_directory_is_refused_by_name(tmp_path: Path) -> None:
+    """Missing, unreadable and mismatched files each stop the start with a message that names them."""
+    with pytest.raises(ConfigurationError, match=r"MODEL_DIR: cannot read .*config.json"):
+        OnnxModel.load(tmp_path, 512)
+    copy = shutil.copytree(DIRECTORY, tmp_path / "model")
+    (copy / "model.onnx").write_bytes(b"not onnx")
+    with pytest.raises(ConfigurationError, match="cannot load"):
+        OnnxModel.load(copy, 512)
+    shutil.copy(DIRECTORY / "model.onnx", copy)
+    known = json.loads((copy / "known-answers.json").read_text())
+    scores = known["texts"][0]["scores"]
+    scores["POSITIVE"], scores["NEGATIVE"] = scores["NEGATIVE"], scores["POSITIVE"]
+    (copy / "known-answers.json").write_text(json.dumps(known))
+    with pytest.raises(StreamgaugeError, match="fails its known-answer texts"):
+        OnnxModel.load(copy, 512).verify()

@@ -1,0 +1,56 @@
+"""The Prometheus rules, by promtool (Debian's package `prometheus`), and that what they read is exported."""
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from feedback_listener.accuracy import AccuracyCollector
+from feedback_listener.join import Join, Stream
+from feedback_listener.wire import Scored, ScoredBy
+from streamgauge.events import Feedback
+
+TESTS = Path(__file__).parent
+RULES = TESTS.parents[1] / "dashboards" / "rules"
+
+needs_promtool = pytest.mark.skipif(
+    shutil.which("promtool") is None, reason="promtool is not installed: apt-get install prometheus"
+)
+
+
+def promtool(*arguments: str | Path) -> None:
+    done = subprocess.run(["promtool", *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@needs_promtool
+@pytest.mark.parametrize("path", sorted(RULES.glob("*.yml")), ids=lambda path: path.stem)
+def test_rules_are_valid(path: Path) -> None:
+    """Prometheus loads every file of rules."""
+    promtool("check", "rules", path)
+
+
+@needs_promtool
+@pytest.mark.parametrize("path", sorted(TESTS.glob("*.test.yml")), ids=lambda path: path.name)
+def test_rules_give_what_was_worked_out_by_hand(path: Path) -> None:
+    """The rules turn known series into the numbers, and the absences, that are expected of them."""
+    promtool("test", "rules", path)
+
+
+def test_recording_rules_read_what_the_listener_exports() -> None:
+    """Each series that a recording rule reads has its name in the listener's metrics, or is recorded itself."""
+    join = Join(3_600_000, 3_600_000)
+    join.add_prediction(0, 0, 3_600_000, Scored("a", "x", {"x": 1.0}, ScoredBy("m", "1")))
+    join.add_label(0, 0, 3_600_000, Feedback(id="a", label="x"))
+    registry = CollectorRegistry()
+    topics = {stream: str(stream) for stream in Stream}
+    registry.register(AccuracyCollector(join, topics, lambda: 3_600_000, lambda: True))
+    exported = {sample.name for metric in registry.collect() for sample in metric.samples}
+    rules = (RULES / "recording.yml").read_text()
+    recorded = set(re.findall(r"record: (\S+)", rules))
+    read = set(re.findall(r"\b(?:streamgauge|ml_model)[\w:]+", rules.replace("name: streamgauge-", "")))
+    assert len(recorded) > 20
+    assert read <= exported | recorded
