@@ -12,40 +12,27 @@ What a data folder holds::
     node-1/data/            the records
 """
 
-from __future__ import annotations
-
 import base64
 import fcntl
 import json
 import random
-import signal
 import socket
-import struct
-import subprocess
 import tempfile
-import time
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
+from streamgauge.broker_node import HOST, Node, stop_all
+from streamgauge.broker_properties import Settings, node_properties, properties_text, with_settings
 from streamgauge.jars import INSTALL_HINT, KAFKA_VERSION, BrokerError, Progress, class_path
 
 __all__ = ["BrokerError", "EmbeddedKafka", "Node"]
 
-Settings = Mapping[str, str]
-
-_HOST = "127.0.0.1"
-_LISTENER_SETTINGS = ("listeners", "advertised.listeners", "listener.security.protocol.map")
 _PORTS = range(20_000, 32_000)
 _PORT_TAKEN = "Address already in use"
-_LOG_LINES = 20
-_LOG_TAIL_BYTES = 64 * 1024
-_POLL_S = 0.02
-_READY_TIMEOUT_S = 60.0
-_STOP_TIMEOUT_S = 10.0
 
 # The quick compiler alone, the serial collector and a heap of 256 MB: 190 MB a node, 1.5 s to start.
 # A node that waits for the others says so twice a second through NetworkClient, which would fill its log.
@@ -65,136 +52,6 @@ _JVM_OPTIONS = (
     "-Dorg.slf4j.simpleLogger.showDateTime=true",
     "-Dorg.slf4j.simpleLogger.dateTimeFormat=yyyy-MM-dd'T'HH:mm:ss.SSSZ",
 )
-
-# Kafka's defaults are for machines of its own: threads, buffers and files are cut to what a laptop shares,
-# waits to what a person or a test at the other end bears.
-_LAPTOP = {
-    "auto.create.topics.enable": "false",
-    "group.initial.rebalance.delay.ms": "0",
-    "group.min.session.timeout.ms": "1000",
-    "group.coordinator.threads": "1",
-    "share.coordinator.threads": "1",
-    "offsets.topic.num.partitions": "10",
-    "transaction.state.log.num.partitions": "10",
-    "share.coordinator.state.topic.num.partitions": "10",
-    # A node that was killed may come back only when its old session is over.
-    "broker.heartbeat.interval.ms": "500",
-    "broker.session.timeout.ms": "3000",
-    "num.network.threads": "2",
-    "num.io.threads": "4",
-    "background.threads": "2",
-    "log.segment.bytes": str(64 * 2**20),
-    "log.index.size.max.bytes": str(2**20),
-    "log.cleaner.dedupe.buffer.size": str(8 * 2**20),
-}
-
-# Java must not outlive us, even when we are killed with SIGKILL. The pipe into the watchdog closes with the
-# last process that holds its other end. Java's pid comes through that same pipe, from the shell that turns
-# into Java, so there is no moment at which a broker runs and its watchdog does not know it.
-_WATCHDOG = 'read -r pid; read -r _; kill -9 "$pid" 2>/dev/null'
-_LAUNCH = 'echo "$$"; exec "$@" >>"$0" 2>&1'
-
-
-class Node:
-    """One Kafka broker: a Java process that can be killed and started again on its port and data."""
-
-    def __init__(self, node_id: int, port: int, command: Sequence[str], folder: Path) -> None:
-        """Describe the node without starting it; Java works in ``folder`` and logs to ``folder``.log."""
-        self.id = node_id
-        self.port = port
-        self.folder = folder
-        self.log_path = folder.with_name(f"{folder.name}.log")
-        self._command = command
-        self._log_start = 0
-        self._java: subprocess.Popen[bytes] | None = None
-        self._watchdog: subprocess.Popen[bytes] | None = None
-
-    @property
-    def pid(self) -> int | None:
-        """Java's process id, or None when the node does not run."""
-        if self._java is None:
-            return None
-        if self._java.poll() is None:
-            return self._java.pid
-        self._end_watchdog()
-        return None
-
-    def start(self) -> None:
-        """Start Java, in a session of its own: a terminal's Ctrl-C is for the clients, which drain first."""
-        if self.pid is not None:
-            return
-        self._log_start = self.log_path.stat().st_size if self.log_path.exists() else 0
-        watchdog = subprocess.Popen(  # noqa: S603 - a constant
-            ["/bin/sh", "-c", _WATCHDOG],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        self._watchdog = watchdog
-        self._java = subprocess.Popen(  # noqa: S603 - "$@" keeps the arguments apart
-            ["/bin/sh", "-c", _LAUNCH, str(self.log_path), *self._command],
-            stdin=subprocess.DEVNULL,
-            stdout=watchdog.stdin,
-            cwd=self.folder,
-            start_new_session=True,
-        )
-
-    def wait_ready(self, timeout_s: float = _READY_TIMEOUT_S, *, among: Iterable[int] = ()) -> None:
-        """Wait until the node answers requests and knows itself, and the nodes ``among``, as alive.
-
-        Raises BrokerError with the end of the node's log when Java ends or the time is up.
-        """
-        deadline = time.monotonic() + timeout_s
-        wanted = {self.id, *among}
-        while not wanted <= _live_brokers(self.port):
-            if self.pid is None:
-                raise self.error("ended before it answered")
-            if time.monotonic() > deadline:
-                raise self.error(f"did not answer within {timeout_s:.0f} s")
-            time.sleep(_POLL_S)
-
-    def kill(self, signum: signal.Signals = signal.SIGKILL) -> None:
-        """Send Java a signal; after SIGKILL, return when it is gone."""
-        if self._java is None:
-            return
-        self._java.send_signal(signum)
-        if signum == signal.SIGKILL:
-            self._java.wait()
-            self._end_watchdog()
-
-    def wait(self) -> int:
-        """Wait until Java, once started, has ended by itself or by a signal; return its exit status."""
-        if self._java is None:
-            raise BrokerError("The node was never started.")
-        return self._java.wait()
-
-    def stop(self) -> None:
-        """Shut the node down cleanly; kill it if it has not ended after 10 s."""
-        _stop_all([self])
-
-    def error(self, what: str) -> BrokerError:
-        """Return an error that names this node's log and quotes the end of it, since this start."""
-        tail = _log_tail(self.log_path, self._log_start)
-        return BrokerError(f"Apache Kafka {KAFKA_VERSION}, node {self.id}, {what}. {tail}")
-
-    def _end_watchdog(self) -> None:
-        """End the watchdog right after Java: later it could kill a stranger that was given Java's old pid."""
-        if self._watchdog is not None:
-            self._watchdog.kill()
-            self._watchdog.communicate()
-            self._watchdog = None
-
-
-def _stop_all(nodes: Sequence[Node]) -> None:
-    """Shut the nodes down side by side within 10 s, a stopped (SIGSTOP) one too; then kill what is left."""
-    deadline = time.monotonic() + _STOP_TIMEOUT_S
-    for node in nodes:
-        node.kill(signal.SIGTERM)
-        node.kill(signal.SIGCONT)
-    while any(node.pid for node in nodes) and time.monotonic() < deadline:
-        time.sleep(_POLL_S)
-    for node in nodes:
-        node.kill()
 
 
 class EmbeddedKafka:
@@ -233,7 +90,7 @@ class EmbeddedKafka:
     @property
     def bootstrap_servers(self) -> str:
         """Every node's address, as clients take them: ``127.0.0.1:PORT,…``; empty before start()."""
-        return ",".join(f"{_HOST}:{node.port}" for node in self.nodes)
+        return ",".join(f"{HOST}:{node.port}" for node in self.nodes)
 
     def start(self) -> None:
         """Start all nodes and wait until each knows all of them; nothing is left running on an error.
@@ -255,7 +112,7 @@ class EmbeddedKafka:
             except BrokerError as error:
                 if _PORT_TAKEN not in str(error):
                     raise
-                _stop_all(self.nodes)
+                stop_all(self.nodes)
                 self._start_nodes(root, cluster_id, java, jars)
         except BaseException:
             self.stop()
@@ -270,7 +127,7 @@ class EmbeddedKafka:
         if self._temporary is not None:
             for node in self.nodes:
                 node.kill()
-        _stop_all(self.nodes)
+        stop_all(self.nodes)
         if self._held is not None:
             self._held.close()
             self._held = None
@@ -316,10 +173,10 @@ class EmbeddedKafka:
         for node_id in ids:
             port = free[node_id - 1] if self._port is None else self._port + node_id - 1
             mine = self._settings(node_id) if callable(self._settings) else self._settings
-            properties = _with_settings(_properties(node_id, port, controllers), mine)
+            properties = with_settings(node_properties(node_id, port, controllers), mine)
             folder = root / f"node-{node_id}"
             (folder / "tmp").mkdir(parents=True, exist_ok=True)
-            (folder / "kafka.properties").write_text(_properties_text(properties), encoding="ascii")
+            (folder / "kafka.properties").write_text(properties_text(properties), encoding="ascii")
             command = [*jvm, "kafka.Kafka", "kafka.properties"]
             self.nodes.append(Node(node_id, port, command, folder))
         _format(self.nodes, cluster_id, jvm)
@@ -343,47 +200,6 @@ def _format(nodes: Sequence[Node], cluster_id: str, jvm: Sequence[str]) -> None:
     finally:
         for formatter in formatters:
             formatter.kill()
-
-
-def _properties(node_id: int, port: int, controller_ports: Mapping[int, int]) -> dict[str, str]:
-    """Return a node's properties: three replicas and two of them in sync where there are three nodes."""
-    replicas = min(3, len(controller_ports))
-    in_sync = max(1, replicas - 1)
-    return _LAPTOP | {
-        "node.id": str(node_id),
-        "process.roles": "broker,controller",
-        "controller.quorum.voters": ",".join(f"{i}@{_HOST}:{p}" for i, p in controller_ports.items()),
-        "controller.listener.names": "CONTROLLER",
-        "inter.broker.listener.name": "PLAINTEXT",
-        "listeners": f"PLAINTEXT://{_HOST}:{port},CONTROLLER://{_HOST}:{controller_ports[node_id]}",
-        "advertised.listeners": f"PLAINTEXT://{_HOST}:{port}",
-        "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
-        # Relative to Java's working directory: a data folder may be moved, and its path may hold anything.
-        "log.dirs": "data",
-        "default.replication.factor": str(replicas),
-        "min.insync.replicas": str(in_sync),
-        "offsets.topic.replication.factor": str(replicas),
-        "transaction.state.log.replication.factor": str(replicas),
-        "transaction.state.log.min.isr": str(in_sync),
-        "share.coordinator.state.topic.replication.factor": str(replicas),
-        "share.coordinator.state.topic.min.isr": str(in_sync),
-    }
-
-
-def _with_settings(properties: Settings, settings: Settings) -> dict[str, str]:
-    """Return the properties with the user's: added to the lists of listeners, in place of anything else."""
-    added = {key: f"{properties[key]},{settings[key]}" for key in _LISTENER_SETTINGS if key in settings}
-    return {**properties, **settings, **added}
-
-
-def _properties_text(properties: Settings) -> str:
-    """Return a Java properties file; anything but ASCII is written as UTF-16 escapes, as Java reads it."""
-    lines = []
-    for key, value in properties.items():
-        units = struct.iter_unpack(">H", value.replace("\\", "\\\\").encode("utf-16-be"))
-        text = "".join(chr(unit) if unit < 128 else f"\\u{unit:04x}" for (unit,) in units)
-        lines.append(f"{key}={text}\n")
-    return "".join(lines)
 
 
 def _cluster_id(root: Path, nodes: int) -> str:
@@ -429,7 +245,7 @@ def _refuse_ports_in_use(ports: Iterable[int]) -> None:
     for port in ports:
         if why := _why_not_free(port):
             raise BrokerError(
-                f"Port {port} on {_HOST} cannot be had ({why}): stop what listens there or name another port."
+                f"Port {port} on {HOST} cannot be had ({why}): stop what listens there or name another port."
             )
 
 
@@ -438,40 +254,7 @@ def _why_not_free(port: int) -> str | None:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((_HOST, port))
+            probe.bind((HOST, port))
         except OSError as error:
             return error.strerror
         return None
-
-
-def _live_brokers(port: int) -> set[int]:
-    """Return the ids of the brokers that the one at this port knows as alive; empty when it does not answer.
-
-    One Metadata request of version 1 for no topic: an open port alone does not mean that requests are served.
-    """
-    request = struct.pack(">hhihi", 3, 1, 0, -1, 0)
-    try:
-        with socket.create_connection((_HOST, port), timeout=1.0) as connection:
-            connection.sendall(struct.pack(">i", len(request)) + request)
-            with connection.makefile("rb") as reply:
-                _size, _correlation_id, count = struct.unpack(">iii", reply.read(12))
-                return {_read_broker(reply) for _ in range(count)}
-    except (OSError, struct.error):
-        return set()
-
-
-def _read_broker(reply: IO[bytes]) -> int:
-    """Read one broker of a Metadata reply, to its end: id, host, port, rack."""
-    node_id, host_length = struct.unpack(">ih", reply.read(6))
-    _host, _port, rack_length = struct.unpack(f">{host_length}sih", reply.read(host_length + 6))
-    reply.read(max(0, rack_length))
-    return int(node_id)
-
-
-def _log_tail(path: Path, start: int) -> str:
-    """Name the log and quote its last lines since ``start``, without stack frames, which hide the cause."""
-    with path.open("rb") as log:
-        log.seek(max(start, path.stat().st_size - _LOG_TAIL_BYTES))
-        lines = log.read().decode("utf-8", "replace").splitlines()
-    shown = [line for line in lines if not line.startswith(("\tat ", "\t... "))][-_LOG_LINES:]
-    return "\n".join([f"Its log is {path}; the end of it:", *shown])

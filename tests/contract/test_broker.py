@@ -19,7 +19,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from jgo.maven import Artifact
 
-from streamgauge import broker, jars
+from streamgauge import broker, broker_properties, jars
 from streamgauge.broker import BrokerError, EmbeddedKafka
 from tests.cluster import Kafka
 
@@ -149,7 +149,7 @@ async def test_a_listener_can_be_added(tmp_path: Path) -> None:
 
 def test_only_loopback_is_bound() -> None:
     """Nobody outside this machine can reach a listener."""
-    properties = broker._properties(1, 9092, {1: 9093})
+    properties = broker_properties.node_properties(1, 9092, {1: 9093})
     hosts = [listener.split("//")[1].split(":")[0] for listener in properties["listeners"].split(",")]
     assert hosts == ["127.0.0.1", "127.0.0.1"]
 
