@@ -16,6 +16,8 @@ from rich.text import Text
 
 RATE_WINDOW_S = 5.0
 SHOWN_TEXTS = 6
+LATEST = 2000
+"""Results whose latencies are shown while the demo runs; the summary covers all."""
 PLAIN_EVERY_S = 2.0
 
 
@@ -70,9 +72,9 @@ class Tally:
         seconds = min(RATE_WINDOW_S, now_s - (self.first_result_s or now_s))
         return len(self._arrivals_s) / seconds if seconds > 0 else 0.0
 
-    def latency_s(self, quantile: float) -> float | None:
-        """The latency that `quantile` of the results did not exceed (nearest rank)."""
-        ordered = sorted(self.latencies_s)
+    def latency_s(self, quantile: float, latest: int = 0) -> float | None:
+        """The latency that `quantile` of the results (of the `latest` so many) did not exceed; nearest rank."""
+        ordered = sorted(self.latencies_s[-latest:])
         return ordered[max(0, math.ceil(quantile * len(ordered)) - 1)] if ordered else None
 
     def summary(self) -> dict[str, Any]:
@@ -96,8 +98,8 @@ def one_line(tally: Tally, now_s: float) -> str:
     """The numbers of the moment."""
     return (
         f"published {tally.published}  results {tally.results}  dead letters {tally.dead_letters}  lag {tally.lag}  "
-        f"{tally.texts_per_s(now_s):.0f} texts/s  latency p50 {_seconds(tally.latency_s(0.5))} "
-        f"p99 {_seconds(tally.latency_s(0.99))}  accuracy {_accuracy(tally)}"
+        f"{tally.texts_per_s(now_s):.0f} texts/s  latency p50 {_seconds(tally.latency_s(0.5, LATEST))} "
+        f"p99 {_seconds(tally.latency_s(0.99, LATEST))}  accuracy {_accuracy(tally)}"
     )
 
 
@@ -134,8 +136,8 @@ class View:
         numbers = Table.grid(padding=(0, 3))
         numbers.add_row("texts/s", f"{tally.texts_per_s(time.monotonic()):.0f}", "published", str(tally.published))
         numbers.add_row("lag", str(tally.lag), "results", str(tally.results))
-        numbers.add_row("latency p50", _seconds(tally.latency_s(0.5)), "dead letters", str(tally.dead_letters))
-        numbers.add_row("latency p99", _seconds(tally.latency_s(0.99)), "labels sent", str(tally.labels))
+        numbers.add_row("latency p50", _seconds(tally.latency_s(0.5, LATEST)), "dead letters", str(tally.dead_letters))
+        numbers.add_row("latency p99", _seconds(tally.latency_s(0.99, LATEST)), "labels sent", str(tally.labels))
         texts = Table(box=None, expand=True, pad_edge=False)
         texts.add_column("text", no_wrap=True, overflow="ellipsis", ratio=1)
         texts.add_column("label")
