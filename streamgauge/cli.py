@@ -1,6 +1,7 @@
 """The command line: the one place that knows all services, each imported only when its command runs."""
 
 import asyncio
+import os
 import sys
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -37,7 +38,9 @@ def main(argv: list[str] | None = None) -> None:
 def _fail(error: StreamgaugeError) -> None:
     if error.exit_code:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201 - the last word to the person at the terminal
-    sys.exit(error.exit_code)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(error.exit_code)  # not sys.exit: a thread that hangs in the model must not keep a failed process alive
 
 
 def _run(service: Callable[[asyncio.Event], Coroutine[Any, Any, None]], *, quiet: bool = False) -> None:
@@ -149,6 +152,56 @@ def create_topics(
             typer.echo(line)
 
     _run(create, quiet=True)
+
+
+@app.command(epilog="Example:  streamgauge skip sentiment.input:3:41507")
+def skip(
+    position: Annotated[
+        str, typer.Argument(metavar="TOPIC:PARTITION:OFFSET", help="The record that kills the workers.")
+    ],
+    group: Annotated[str | None, typer.Option(help="The workers' group.")] = None,
+    bootstrap_servers: Bootstrap = None,
+) -> None:
+    """Get the workers past a record that kills their process: it becomes a dead letter, unscored.
+
+    To find it, start one worker with STREAMGAUGE_LOG_LEVEL=debug, STREAMGAUGE_WORKER_MODEL_SLOTS=1 and
+    STREAMGAUGE_WORKER_MAX_BATCH_TOKENS=8: the last line batch.scoring names it as PARTITION:OFFSET.
+    """
+    from worker.settings import WorkerSettings
+    from worker.skip import skip as skip_record
+
+    kafka, topics = load(KafkaSettings, bootstrap_servers=bootstrap_servers), load(TopicSettings)
+    worker_group = load(WorkerSettings, group=group).group
+    _run(lambda _stop: skip_record(kafka, topics, worker_group, position), quiet=True)
+    typer.echo(f"{position} will become a dead letter")
+
+
+@app.command(
+    epilog="Examples:  streamgauge replay --reason inference_failed --dry-run   |   streamgauge replay --reason skipped"
+)
+def replay(
+    reason: Annotated[list[str], typer.Option(help="Which dead letters, by __connect.errors.exception.class.name.")],
+    group: Annotated[str | None, typer.Option(help="The workers' group.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count them.")] = False,
+    bootstrap_servers: Bootstrap = None,
+) -> None:
+    """Publish dead letters back to where they came from, with their ids; each once, however often this is run."""
+    from streamgauge.events import Reason
+    from worker.replay import replay as replay_letters
+    from worker.settings import WorkerSettings
+
+    allowed = [known.value for known in Reason]
+    if unknown := set(reason) - set(allowed):
+        raise ConfigurationError(f"no such reason: {', '.join(unknown)}; there are {', '.join(allowed)}")
+    kafka, topics = load(KafkaSettings, bootstrap_servers=bootstrap_servers), load(TopicSettings)
+    worker_group = load(WorkerSettings, group=group).group
+
+    async def publish(_stop: asyncio.Event) -> None:
+        reasons = [Reason(name) for name in reason]
+        async for name, count in replay_letters(kafka, topics, worker_group, reasons, dry_run=dry_run):
+            typer.echo(f"{'would replay' if dry_run else 'replayed'} {count} dead letters: {name}")
+
+    _run(publish, quiet=True)
 
 
 @app.command(epilog="Examples:  streamgauge broker   |   streamgauge broker --data-dir ./kafka --port 9092")

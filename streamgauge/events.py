@@ -140,6 +140,7 @@ class Reason(StrEnum):
     TEXT_TOO_LARGE = "text_too_large"
     INVALID_FIELD = "invalid_field"
     INFERENCE_FAILED = "inference_failed"
+    SKIPPED = "skipped"
 
 
 _encoder = msgspec.json.Encoder()

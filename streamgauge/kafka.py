@@ -8,11 +8,11 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import structlog
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.coordinator.protocol import ConsumerProtocol
-from aiokafka.errors import KafkaConnectionError, KafkaError
-from aiokafka.structs import TopicPartition
+from aiokafka.errors import KafkaConnectionError, KafkaError, KafkaTimeoutError
+from aiokafka.structs import OffsetAndMetadata, TopicPartition
 
 from streamgauge.errors import Stopped, StreamgaugeError
 from streamgauge.lifecycle import Deadline
@@ -22,6 +22,8 @@ log = structlog.get_logger(__name__)
 
 CLOSE_TIMEOUT_S = 3.0
 MAX_BACKOFF_S = 5.0
+COORDINATOR_TIMEOUT_S = 10.0
+COORDINATOR_BACKOFF_S = 0.2
 
 
 def client_options(settings: KafkaSettings) -> dict[str, Any]:
@@ -121,7 +123,20 @@ async def owned_partitions(admin: AIOKafkaAdminClient, group: str, client_id: st
     }
 
 
-async def committed_offset(consumer: AIOKafkaConsumer, partition: TopicPartition) -> int | None:
-    """The group's committed offset as the coordinator tells it now, None when there is none."""
-    offset: int | None = await consumer.committed(partition)
-    return offset
+async def committed_offset(admin: AIOKafkaAdminClient, group: str, tp: TopicPartition) -> OffsetAndMetadata | None:
+    """The group's committed offset as its coordinator tells it now, None when there is none.
+
+    A coordinator that is still loading tells nothing, which is not the same: it is asked again. Raises KafkaError.
+    """
+    deadline = Deadline(COORDINATOR_TIMEOUT_S)
+    while deadline.left_s:
+        try:
+            answer = await admin.list_consumer_group_offsets(group, partitions=[tp])
+        except KafkaError as error:
+            if not error.retriable:
+                raise
+        else:
+            if tp in answer:
+                return answer[tp] if answer[tp].offset >= 0 else None
+        await asyncio.sleep(jittered(COORDINATOR_BACKOFF_S))
+    raise KafkaTimeoutError(f"the coordinator of group {group} tells no offset for {tp.topic}-{tp.partition}")

@@ -8,6 +8,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 import structlog
+from aiokafka.errors import KafkaError
 
 from streamgauge.errors import StreamgaugeError
 
@@ -53,7 +54,10 @@ async def _with_signals(service: Callable[[asyncio.Event], Coroutine[Any, Any, N
 
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, on_signal, number)
-    await service(stop)
+    try:
+        await service(stop)
+    except* KafkaError as group:
+        raise StreamgaugeError(f"Kafka: {_leaf(group)!r}") from group
 
 
 def _only_expected(group: BaseExceptionGroup[BaseException]) -> StreamgaugeError | None:
@@ -61,8 +65,10 @@ def _only_expected(group: BaseExceptionGroup[BaseException]) -> StreamgaugeError
     expected, unexpected = group.split(StreamgaugeError)
     if unexpected is not None or expected is None:
         return None
-    first: BaseException = expected
-    while isinstance(first, BaseExceptionGroup):
-        first = first.exceptions[0]
+    first = _leaf(expected)
     assert isinstance(first, StreamgaugeError)
     return first
+
+
+def _leaf(error: BaseException) -> BaseException:
+    return _leaf(error.exceptions[0]) if isinstance(error, BaseExceptionGroup) else error

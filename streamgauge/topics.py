@@ -4,7 +4,7 @@ Deciding (`plan`, `violations`) is pure; reading and applying are coroutines. To
 anything but `streamgauge topics create`.
 """
 
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ import structlog
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import TopicAlreadyExistsError, for_code
+from aiokafka.errors import ProducerFenced, TopicAlreadyExistsError, for_code
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 
 from streamgauge.errors import ConfigurationError, StreamgaugeError
@@ -24,6 +24,7 @@ log = structlog.get_logger(__name__)
 DAY_MS = 86_400_000
 OUTPUT_MARGIN_BYTES = 65_536
 """A dead letter is its input record and headers of ours: outputs take this much more than the input."""
+MOVE_ATTEMPTS = 10
 DYNAMIC_TOPIC_CONFIG = 1
 """The source code, in DescribeConfigs, of a value that was set on the topic itself."""
 
@@ -190,33 +191,53 @@ def transactional_id(group: str, partition: TopicPartition) -> str:
     return f"{group}/{partition.topic}/{partition.partition}"
 
 
-@asynccontextmanager
-async def group_reader(kafka: KafkaSettings, group: str, topic: str) -> AsyncIterator[AIOKafkaConsumer]:
-    """A consumer that reads what `group` has committed for all of `topic`, without joining the group."""
-    consumer = AIOKafkaConsumer(group_id=group, enable_auto_commit=False, **client_options(kafka))
-    await consumer.start()
-    try:
-        await consumer._client._wait_on_metadata(topic)
-        consumer.assign([TopicPartition(topic, number) for number in consumer.partitions_for_topic(topic)])
-        yield consumer
-    finally:
-        await consumer.stop()
-
-
-async def unstarted_partitions(reader: AIOKafkaConsumer) -> list[TopicPartition]:
+async def unstarted_partitions(
+    admin: AIOKafkaAdminClient, group: str, topic: str, partitions: int
+) -> list[TopicPartition]:
     """The partitions for which the group has no committed offset."""
-    return [tp for tp in sorted(reader.assignment()) if await committed_offset(reader, tp) is None]
+    every = [TopicPartition(topic, number) for number in range(partitions)]
+    return [tp for tp in every if await committed_offset(admin, group, tp) is None]
 
 
-async def start_group(kafka: KafkaSettings, group: str, reader: AIOKafkaConsumer, tp: TopicPartition) -> None:
-    """Commit the first offset of a partition that has none; fenced first, so no worker can have begun meanwhile."""
+async def start_group(kafka: KafkaSettings, admin: AIOKafkaAdminClient, group: str, tp: TopicPartition) -> None:
+    """Commit the first offset of a partition that has none."""
+    async with AIOKafkaConsumer(**client_options(kafka)) as consumer:
+        first = (await consumer.beginning_offsets([tp]))[tp]
+    await move_group(kafka, admin, group, tp, lambda committed: None if committed else OffsetAndMetadata(first, ""))
+
+
+async def move_group(
+    kafka: KafkaSettings,
+    admin: AIOKafkaAdminClient,
+    group: str,
+    tp: TopicPartition,
+    decide: Callable[[OffsetAndMetadata | None], OffsetAndMetadata | None],
+) -> None:
+    """Commit what `decide` makes of the committed offset (None: leave it), as whoever owns the partition would.
+
+    Fenced first, so that a worker which is at work loses nothing and takes its partition back. Should it do so
+    before we have committed, it is our turn again.
+    """
+    for attempt in range(MOVE_ATTEMPTS):
+        try:
+            async with fenced_producer(kafka, group, tp) as producer:
+                offset = decide(await committed_offset(admin, group, tp))
+                if offset:
+                    async with producer.transaction():
+                        await producer.send_offsets_to_transaction({tp: offset}, group)
+                return
+        except ProducerFenced:
+            if attempt == MOVE_ATTEMPTS - 1:
+                raise
+
+
+@asynccontextmanager
+async def fenced_producer(kafka: KafkaSettings, group: str, tp: TopicPartition) -> AsyncIterator[AIOKafkaProducer]:
+    """The one writer of `tp`'s progress in `group`, for as long as nobody else fences it."""
     producer = AIOKafkaProducer(transactional_id=transactional_id(group, tp), **client_options(kafka))
     try:
         await producer.start()
-        if await committed_offset(reader, tp) is None:
-            first = (await reader.beginning_offsets([tp]))[tp]
-            async with producer.transaction():
-                await producer.send_offsets_to_transaction({tp: OffsetAndMetadata(first, "")}, group)
+        yield producer
     finally:
         await close_producer(producer)
 
@@ -243,11 +264,11 @@ async def make_right(
         if dry_run and any(change.new for change in changes):
             yield f"would start group {group} at the beginning"
             return
-    async with group_reader(kafka, group, settings.input) as reader:
-        unstarted = await unstarted_partitions(reader)
+        source = (await describe(admin, [settings.input]))[settings.input]
+        unstarted = await unstarted_partitions(admin, group, settings.input, source.partitions)
         for tp in unstarted:
             if not dry_run:
-                await start_group(kafka, group, reader, tp)
+                await start_group(kafka, admin, group, tp)
             yield f"{verb} group {group}: starts {tp.topic}-{tp.partition} at its beginning"
     if not changes and not unstarted:
         yield "nothing to change"

@@ -5,7 +5,6 @@ The group gives liveness, never correctness: whoever fenced last is the only one
 """
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -13,27 +12,28 @@ from dataclasses import dataclass
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, ConsumerRecord
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import KafkaError, NoOffsetForPartitionError, OffsetOutOfRangeError, ProducerFenced
+from aiokafka.errors import KafkaError, NoOffsetForPartitionError, OffsetOutOfRangeError
 from aiokafka.structs import TopicPartition
 
 from streamgauge.errors import ConfigurationError
 from streamgauge.kafka import committed_offset, jittered, owned_partitions
 from streamgauge.settings import TopicSettings
-from worker.intake import Refused
 from worker.metrics import Metrics
-from worker.output import Origin, best, output_records
+from worker.output import Origin
+from worker.publish import Publishing
 from worker.settings import WorkerSettings
-from worker.slot import Credit, Outcome, Scored, Slot
+from worker.skip import skips_of
+from worker.slot import Credit, Slot
 from worker.transaction import Writer
+from worker.watchdog import Watchdog
 
 log = structlog.get_logger(__name__)
 
 POLL_TIMEOUT_MS = 1000
+LAG_TIMEOUT_S = 5.0
 MAX_POLL_RECORDS = 256
 """A poll's records are decoded in one go: so many keep the event loop free of long steps."""
 REOPEN_BACKOFF_S = 0.5
-TRANSACTION_CPU_S = 0.0014
-TRANSACTION_CPU_SHARE = 0.05
 
 Polled = list[tuple[Slot, list[ConsumerRecord]]]
 OpenWriter = Callable[[TopicPartition], AbstractAsyncContextManager[Writer]]
@@ -48,11 +48,6 @@ class Cluster:
     open_writer: OpenWriter
     client_id: str
     known_partitions: int
-
-
-def commit_interval_s(least_s: float, partitions_owned: int) -> float:
-    """Seconds between two transactions of one partition, so that all together take at most 5 % of a core."""
-    return max(least_s, partitions_owned * TRANSACTION_CPU_S / TRANSACTION_CPU_SHARE)
 
 
 class Partitions(ConsumerRebalanceListener):  # type: ignore[misc]
@@ -73,8 +68,9 @@ class Partitions(ConsumerRebalanceListener):  # type: ignore[misc]
         self._tasks: dict[TopicPartition, asyncio.Task[None]] = {}
         self._owner: asyncio.TaskGroup | None = None
         self._on_retire: Callable[[], None] = lambda: None
+        self._publishing = Publishing(settings, topics, origin, metrics, self._moved)
+        self.watchdog = Watchdog(settings.stall_timeout_s, self._has_lag)
         self.has_joined = False
-        self.last_commit_s = time.monotonic()
         metrics.credit_records.set_function(lambda: credit.records)
         metrics.credit_bytes.set_function(lambda: credit.bytes)
         metrics.partitions_owned.set_function(lambda: len(self._slots))
@@ -159,13 +155,14 @@ class Partitions(ConsumerRebalanceListener):  # type: ignore[misc]
             await self._until_ours(tp)
 
     async def _serve_epoch(self, tp: TopicPartition, writer: Writer) -> None:
-        start = await self._start_offset(tp)
-        slot = self._slots[tp] = Slot(tp, self._credit, start)
+        async with asyncio.timeout(self._settings.transaction_timeout_s):
+            start, skips = await self._start(tp)
+        slot = self._slots[tp] = Slot(tp, self._credit, start, skips)
         log.info("partition.opened", partition=tp.partition, epoch=slot.epoch, offset=start)
         try:
             self._cluster.consumer.seek(tp, start)
             self._cluster.consumer.resume(tp)
-            await self._publish(slot, writer)
+            await self._publishing.run(slot, writer)
         finally:
             del self._slots[tp]
             slot.close()
@@ -183,21 +180,17 @@ class Partitions(ConsumerRebalanceListener):  # type: ignore[misc]
             except KafkaError as error:
                 log.warning("group.unknown", partition=tp.partition, error=repr(error))
 
-    async def _start_offset(self, tp: TopicPartition) -> int:
-        committed = await committed_offset(self._cluster.consumer, tp)
+    async def _start(self, tp: TopicPartition) -> tuple[int, frozenset[int]]:
+        """Where to read from, and which offsets not to score."""
+        committed = await committed_offset(self._cluster.admin, self._settings.group, tp)
         first: int = (await self._cluster.consumer.beginning_offsets([tp]))[tp]
         if committed is None:
-            return await self._first_start(tp, first)
-        if committed < first:
-            self._metrics.records_lost.labels(tp.partition).inc(first - committed)
-            log.error(
-                "records.lost",
-                partition=tp.partition,
-                committed=committed,
-                log_start=first,
-                lost=first - committed,
-            )
-        return max(committed, first)
+            return await self._first_start(tp, first), frozenset()
+        lost = first - committed.offset
+        if lost > 0:
+            self._metrics.records_lost.labels(tp.partition).inc(lost)
+            log.error("records.lost", partition=tp.partition, committed=committed.offset, log_start=first, lost=lost)
+        return max(committed.offset, first), skips_of(committed.metadata)
 
     async def _first_start(self, tp: TopicPartition, first: int) -> int:
         """Where a partition without a committed offset starts; one that came while we ran starts at its beginning."""
@@ -212,42 +205,26 @@ class Partitions(ConsumerRebalanceListener):  # type: ignore[misc]
             "STREAMGAUGE_WORKER_START_FROM=earliest or latest"
         )
 
-    async def _publish(self, slot: Slot, writer: Writer) -> None:
-        """One transaction in flight; the next begins when the interval has passed or enough records are finished."""
-        loop = asyncio.get_running_loop()
-        not_before_s = loop.time()
-        while run := await slot.run(self._settings.commit_records, not_before_s):
-            began_s = loop.time()
-            not_before_s = began_s + commit_interval_s(self._settings.commit_interval_s, len(self._slots))
-            await self._commit(slot, writer, run)
-            self._metrics.publish.observe(loop.time() - began_s)
+    def _moved(self) -> None:
+        self.watchdog.moved()
+        for tp, slot in self._slots.items():
+            high_watermark = self._cluster.consumer.highwater(tp)
+            if high_watermark is not None:
+                self._metrics.lag_records.labels(tp.partition).set(max(0, high_watermark - slot.position))
 
-    async def _commit(self, slot: Slot, writer: Writer, run: list[Outcome]) -> None:
-        records = output_records(run, self._origin, self._topics, time.time())
+    async def _has_lag(self) -> bool:
+        """Whether the broker says that there are records which this worker should have dealt with."""
         try:
-            await writer.commit(records, next_offset=run[-1].record.offset + 1)
-        except (KafkaError, TimeoutError) as error:
-            (self._metrics.fenced if isinstance(error, ProducerFenced) else self._metrics.aborted).inc()
-            log.warning("transaction.failed", partition=slot.partition.partition, epoch=slot.epoch, error=repr(error))
-            raise
-        slot.committed(run)
-        self.last_commit_s = time.monotonic()
-        self._count(slot, run)
+            async with asyncio.timeout(LAG_TIMEOUT_S):
+                ends = await self._cluster.consumer.end_offsets(list(self._tasks))
+                return any([await self._lags(tp, end) for tp, end in ends.items()])
+        except (KafkaError, TimeoutError):
+            return False
 
-    def _count(self, slot: Slot, run: list[Outcome]) -> None:
-        metrics, now_s = self._metrics, time.time()
-        metrics.committed.inc()
-        for outcome in run:
-            metrics.end_to_end.observe(now_s - outcome.record.timestamp / 1000)
-            if isinstance(outcome, Scored):
-                label, score = best(outcome, self._origin.labels)
-                metrics.requests[label].inc()
-                metrics.confidence.observe(score)
-            else:
-                metrics.dead_letters[outcome.reason].inc()
-        refused = [(outcome.record.offset, outcome.reason.value) for outcome in run if isinstance(outcome, Refused)]
-        if refused:
-            log.warning("records.refused", partition=slot.partition.partition, count=len(refused), first=refused[0])
-        high_watermark = self._cluster.consumer.highwater(slot.partition)
-        if high_watermark is not None:
-            metrics.lag_records.labels(slot.partition.partition).set(max(0, high_watermark - slot.position))
+    async def _lags(self, tp: TopicPartition, end: int) -> bool:
+        slot = self._slots.get(tp)
+        if slot:
+            # What is left behind the last record may be a transaction's marker: only the position passes it.
+            return slot.held_records > 0 or await self._cluster.consumer.position(tp) < end
+        committed = await committed_offset(self._cluster.admin, self._settings.group, tp)
+        return committed is None or committed.offset < end

@@ -50,6 +50,9 @@ class Pipeline:
     def _accept(self, slot: Slot, records: Sequence[Record]) -> Iterator[tuple[Slot, Accepted]]:
         for record in records:
             slot.admit(record)
+            if record.offset in slot.skips:
+                slot.finish(Refused(record, Reason.SKIPPED, "skipped by an operator"))
+                continue
             decoded = read(record, max_text_bytes=self._settings.max_text_bytes)
             if isinstance(decoded, Accepted):
                 yield slot, decoded
@@ -95,6 +98,8 @@ class Pipeline:
         if not batch:
             return []
         began_s = time.monotonic()
+        # The last such line of a process that died in the model names the records to suspect.
+        log.debug("batch.scoring", records=[f"{text.record.partition}:{text.record.offset}" for text in batch])
         try:
             probabilities = await self._in_thread([text.ids for text in batch])
         except InferenceError as error:
@@ -147,5 +152,5 @@ class Pipeline:
             self._metrics.event_loop_lag.observe(max(0.0, loop.time() - due_s))
 
     def close(self) -> None:
-        """Wait for the threads."""
-        self._threads.shutdown()
+        """Let go of the threads: one that hangs in the model cannot be ended, and must not hold up the rest."""
+        self._threads.shutdown(wait=False, cancel_futures=True)

@@ -1,15 +1,12 @@
 """The worker as a service: puts the parts together, runs them until asked to stop."""
 
 import asyncio
-import time
 
 import structlog
 from aiokafka import AIOKafkaConsumer
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
-from aiokafka.errors import KafkaError
 from prometheus_client import CollectorRegistry
 
-from streamgauge.errors import StreamgaugeError
 from streamgauge.kafka import admin_client, client_options
 from streamgauge.settings import KafkaSettings, TopicSettings
 from streamgauge.telemetry import serve_http, service_registry
@@ -97,27 +94,24 @@ class Worker:
         try:
             async with asyncio.TaskGroup() as stages:
                 partitions.start(stages, pipeline.discard_unwanted)
-                probe = stages.create_task(pipeline.probe_event_loop(), name="probe")
-                for number in range(self._settings.model_slots):
-                    stages.create_task(pipeline.infer(), name=f"infer-{number}")
-                intake = stages.create_task(pipeline.intake(partitions.polled()), name="intake")
+                slots = range(self._settings.model_slots)
+                running = [
+                    stages.create_task(pipeline.intake(partitions.polled()), name="intake"),
+                    *(stages.create_task(pipeline.infer(), name=f"infer-{number}") for number in slots),
+                    stages.create_task(pipeline.probe_event_loop(), name="probe"),
+                    stages.create_task(partitions.watchdog.watch(), name="watchdog"),
+                ]
                 log.info("worker.started", model=self._model.ref.key, group=self._settings.group)
                 await stop.wait()
-                intake.cancel()
                 await partitions.stop()
-                pipeline.end()
-                probe.cancel()
-        except* KafkaError as group:
-            raise StreamgaugeError(f"Kafka: {group.exceptions[0]!r}") from group
+                for stage in running:
+                    stage.cancel()
         finally:
             pipeline.close()
 
     def live(self) -> str | None:
-        """None, or why this process should be replaced: records are held, but nothing has been committed for long."""
-        if not self._partitions or not self._credit.records:
-            return None
-        stalled_s = time.monotonic() - self._partitions.last_commit_s
-        return f"nothing committed for {stalled_s:.0f} s" if stalled_s > self._settings.stall_timeout_s else None
+        """None, or why this process should be replaced."""
+        return self._partitions.watchdog.problem() if self._partitions else None
 
     def ready(self) -> str | None:
         """None once the model has answered right and the group has been joined."""

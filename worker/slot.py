@@ -90,11 +90,15 @@ class Slot:
 
     _epochs = itertools.count(1)
 
-    def __init__(self, partition: TopicPartition, credit: Credit, position: int) -> None:
+    def __init__(
+        self, partition: TopicPartition, credit: Credit, position: int, skips: frozenset[int] = frozenset()
+    ) -> None:
         self.partition = partition
         self.epoch = next(self._epochs)
         self.position = position
         """The offset that the next transaction starts from: all before it is committed."""
+        self.skips = skips
+        """Offsets that an operator has told to leave unscored."""
         self.is_open = True
         self._credit = credit
         self._sequencer: Sequencer[Outcome] = Sequencer()

@@ -22,7 +22,7 @@ BROKER_MARGIN_S = 5.0
 class Writer(Protocol):
     """Writes one run atomically."""
 
-    async def commit(self, records: Sequence[OutputRecord], next_offset: int) -> None:
+    async def commit(self, records: Sequence[OutputRecord], next_offset: OffsetAndMetadata) -> None:
         """All records and the offset become visible together, or an error is raised and the outcome is unknown."""
 
 
@@ -35,35 +35,36 @@ class TransactionalWriter:
     def __init__(self, producer: AIOKafkaProducer, group: str, source: TopicPartition, timeout_s: float) -> None:
         self._producer, self._group, self._source, self._timeout_s = producer, group, source, timeout_s
 
-    async def commit(self, records: Sequence[OutputRecord], next_offset: int) -> None:
+    async def commit(self, records: Sequence[OutputRecord], next_offset: OffsetAndMetadata) -> None:
         async with asyncio.timeout(self._timeout_s):
             await self._producer.begin_transaction()
             # Every delivery is awaited: aiokafka would commit a transaction although a batch of it failed.
-            await asyncio.gather(self._send(records), self._send_offset(next_offset))
+            offsets = self._producer.send_offsets_to_transaction({self._source: next_offset}, self._group)
+            await asyncio.gather(self._send(records), offsets)
             await self._producer.commit_transaction()
-
-    async def _send_offset(self, next_offset: int) -> None:
-        offsets = {self._source: OffsetAndMetadata(next_offset, "")}
-        await self._producer.send_offsets_to_transaction(offsets, self._group)
 
     async def _send(self, records: Sequence[OutputRecord]) -> None:
         by_topic: dict[str, list[OutputRecord]] = {}
         for record in records:
             by_topic.setdefault(record.topic, []).append(record)
-        await asyncio.gather(*(self._send_topic(topic, own) for topic, own in by_topic.items()))
+        partition = self._source.partition
+        await asyncio.gather(*(send_in_order(self._producer, topic, partition, own) for topic, own in by_topic.items()))
 
-    async def _send_topic(self, topic: str, records: list[OutputRecord]) -> None:
-        """In batches that the topic takes; a batch is acknowledged before the next is handed over, so order holds."""
-        remaining = iter(records)
-        record = next(remaining, None)
-        while record:
-            batch = self._producer.create_batch()
-            while record and batch.append(
-                timestamp=record.timestamp_ms, key=record.key, value=record.value, headers=record.headers
-            ):
-                record = next(remaining, None)
-            batch.close()
-            await (await self._producer.send_batch(batch, topic, partition=self._source.partition))
+
+async def send_in_order(
+    producer: AIOKafkaProducer, topic: str, partition: int, records: Sequence[OutputRecord]
+) -> None:
+    """In batches that the topic takes; a batch is acknowledged before the next is handed over, so order holds."""
+    remaining = iter(records)
+    record = next(remaining, None)
+    while record:
+        batch = producer.create_batch()
+        while record and batch.append(
+            timestamp=record.timestamp_ms, key=record.key, value=record.value, headers=record.headers
+        ):
+            record = next(remaining, None)
+        batch.close()
+        await (await producer.send_batch(batch, topic, partition=partition))
 
 
 @asynccontextmanager

@@ -26,11 +26,13 @@ MAX_LOOP_LAG_S = 0.25
 
 
 @asynccontextmanager
-async def running(stream: Stream, **settings: Any) -> AsyncIterator[CollectorRegistry]:
+async def running(
+    stream: Stream, *, model: EchoModel | None = None, **settings: Any
+) -> AsyncIterator[CollectorRegistry]:
     """A worker that works inside the block and is stopped as by SIGTERM after it; its loop was never blocked."""
     registry, stop = CollectorRegistry(), asyncio.Event()
     options = WorkerSettings(group=stream.group, session_timeout_s=6, **settings)
-    worker = Worker(stream.kafka, stream.topics, options, registry, EchoModel())
+    worker = Worker(stream.kafka, stream.topics, options, registry, model or EchoModel())
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(worker.run(stop))
         yield registry

@@ -1,0 +1,94 @@
+"""Publishes what slots hand out: one transaction at a time for each partition, as the commit policy says."""
+
+import asyncio
+import time
+from collections.abc import Callable
+
+import structlog
+from aiokafka.errors import KafkaError, ProducerFenced
+
+from streamgauge.errors import StreamgaugeError
+from streamgauge.settings import TopicSettings
+from worker.brake import Brake
+from worker.intake import Refused
+from worker.metrics import Metrics
+from worker.output import Origin, best, output_records
+from worker.settings import WorkerSettings
+from worker.skip import committed_with
+from worker.slot import Outcome, Scored, Slot
+from worker.transaction import Writer
+
+log = structlog.get_logger(__name__)
+
+TRANSACTION_CPU_S = 0.0014
+TRANSACTION_CPU_SHARE = 0.05
+
+
+def commit_interval_s(least_s: float, partitions_owned: int) -> float:
+    """Seconds between two transactions of one partition, so that all together take at most 5 % of a core."""
+    return max(least_s, partitions_owned * TRANSACTION_CPU_S / TRANSACTION_CPU_SHARE)
+
+
+class Publishing:
+    """What all slots of a worker share; `moved` is called after each commit."""
+
+    def __init__(
+        self,
+        settings: WorkerSettings,
+        topics: TopicSettings,
+        origin: Origin,
+        metrics: Metrics,
+        moved: Callable[[], None],
+    ) -> None:
+        self._settings, self._topics, self._origin, self._metrics = settings, topics, origin, metrics
+        self._moved = moved
+        self._brake = Brake(settings.max_dead_letter_share, settings.brake_records)
+        self._open_slots = 0
+
+    async def run(self, slot: Slot, writer: Writer) -> None:
+        """Commit what the slot hands out until it has drained. Raises KafkaError or TimeoutError: open it anew."""
+        loop = asyncio.get_running_loop()
+        not_before_s = loop.time()
+        self._open_slots += 1
+        try:
+            while run := await slot.run(self._settings.commit_records, not_before_s):
+                began_s = loop.time()
+                not_before_s = began_s + commit_interval_s(self._settings.commit_interval_s, self._open_slots)
+                await self._commit(slot, writer, run)
+                self._metrics.publish.observe(loop.time() - began_s)
+        finally:
+            self._open_slots -= 1
+
+    async def _commit(self, slot: Slot, writer: Writer, run: list[Outcome]) -> None:
+        share = self._brake.add(isinstance(outcome, Refused) for outcome in run)
+        if share:
+            raise StreamgaugeError(
+                f"{share:.0%} of the last {self._settings.brake_records} records would be dead letters, more than "
+                f"STREAMGAUGE_WORKER_MAX_DEAD_LETTER_SHARE={self._settings.max_dead_letter_share:g}: look at those "
+                f"written so far in {self._topics.dead_letter}, then start again"
+            )
+        records = output_records(run, self._origin, self._topics, time.time())
+        try:
+            await writer.commit(records, committed_with(run[-1].record.offset + 1, slot.skips))
+        except (KafkaError, TimeoutError) as error:
+            (self._metrics.fenced if isinstance(error, ProducerFenced) else self._metrics.aborted).inc()
+            log.warning("transaction.failed", partition=slot.partition.partition, epoch=slot.epoch, error=repr(error))
+            raise
+        slot.committed(run)
+        self._moved()
+        self._count(slot, run)
+
+    def _count(self, slot: Slot, run: list[Outcome]) -> None:
+        metrics, now_s = self._metrics, time.time()
+        metrics.committed.inc()
+        for outcome in run:
+            metrics.end_to_end.observe(now_s - outcome.record.timestamp / 1000)
+            if isinstance(outcome, Scored):
+                label, score = best(outcome, self._origin.labels)
+                metrics.requests[label].inc()
+                metrics.confidence.observe(score)
+            else:
+                metrics.dead_letters[outcome.reason].inc()
+        refused = [(outcome.record.offset, outcome.reason.value) for outcome in run if isinstance(outcome, Refused)]
+        if refused:
+            log.warning("records.refused", partition=slot.partition.partition, count=len(refused), first=refused[0])

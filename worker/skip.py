@@ -1,0 +1,56 @@
+"""Getting a group past a record that kills the process: its offset is written into the group's committed offset.
+
+The metadata of a committed offset travels with it, atomically and for that partition alone, so whoever owns the
+partition next knows which records not to score. They become dead letters, and the order of the others holds.
+"""
+
+from collections.abc import Iterable
+
+from aiokafka.structs import OffsetAndMetadata, TopicPartition
+
+from streamgauge.errors import ConfigurationError
+from streamgauge.kafka import admin_client
+from streamgauge.settings import KafkaSettings, TopicSettings
+from streamgauge.topics import move_group
+
+PREFIX = "skip:"
+MAX_SKIPS = 100
+"""A broker takes 4,096 bytes of metadata."""
+
+
+def skips_of(metadata: str) -> frozenset[int]:
+    """The offsets in a committed offset's metadata; somebody else's metadata holds none."""
+    listed = metadata.removeprefix(PREFIX).split(",") if metadata.startswith(PREFIX) else []
+    return frozenset(int(offset) for offset in listed if offset.isdecimal())
+
+
+def committed_with(next_offset: int, skips: Iterable[int]) -> OffsetAndMetadata:
+    """A committed offset that still tells the skips which lie ahead of it."""
+    ahead = sorted(offset for offset in skips if offset >= next_offset)
+    return OffsetAndMetadata(next_offset, PREFIX + ",".join(map(str, ahead)) if ahead else "")
+
+
+def parse_position(text: str, topic: str) -> tuple[TopicPartition, int]:
+    """`TOPIC:PARTITION:OFFSET`, of the input topic."""
+    name, partition, offset = [*text.rsplit(":", 2), "", ""][:3]
+    if name != topic or not partition.isdecimal() or not offset.isdecimal():
+        raise ConfigurationError(f"{text}: a position is written {topic}:PARTITION:OFFSET")
+    return TopicPartition(name, int(partition)), int(offset)
+
+
+async def skip(kafka: KafkaSettings, topics: TopicSettings, group: str, position: str) -> None:
+    """Have the record at `position` become a dead letter unscored. Raises ConfigurationError if that is too late."""
+    tp, offset = parse_position(position, topics.input)
+
+    def add(committed: OffsetAndMetadata | None) -> OffsetAndMetadata:
+        if committed is None:
+            raise ConfigurationError(f"group {group} has no committed offset for {tp.topic}-{tp.partition}")
+        if offset < committed.offset:
+            raise ConfigurationError(f"group {group} is past {position} already: it is at {committed.offset}")
+        skips = skips_of(committed.metadata) | {offset}
+        if len(skips) > MAX_SKIPS:
+            raise ConfigurationError(f"{MAX_SKIPS} records of {tp.topic}-{tp.partition} are to be skipped already")
+        return committed_with(committed.offset, skips)
+
+    async with admin_client(kafka) as admin:
+        await move_group(kafka, admin, group, tp, add)

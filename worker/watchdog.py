@@ -1,0 +1,50 @@
+"""Notices when nothing moves although there is something to do; never judges the broker's health."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+
+import structlog
+
+from streamgauge.errors import StreamgaugeError
+
+log = structlog.get_logger(__name__)
+
+CHECKS_PER_TIMEOUT = 6
+
+
+class Watchdog:
+    """Red after `timeout_s` without progress while there is lag; after twice that, `watch` ends the process.
+
+    `has_lag` is asked only when nothing has moved for long. It answers False when the broker cannot tell: a new
+    process would not help then.
+    """
+
+    def __init__(self, timeout_s: float, has_lag: Callable[[], Awaitable[bool]]) -> None:
+        self._timeout_s, self._has_lag = timeout_s, has_lag
+        self._moved_s = time.monotonic()
+        self._problem: str | None = None
+
+    def moved(self) -> None:
+        """Something was committed."""
+        self._moved_s = time.monotonic()
+        self._problem = None
+
+    def problem(self) -> str | None:
+        """None, or why this process should be replaced."""
+        return self._problem
+
+    async def watch(self) -> None:
+        """Check until cancelled. Raises StreamgaugeError when the process is beyond help."""
+        while True:
+            await asyncio.sleep(self._timeout_s / CHECKS_PER_TIMEOUT)
+            still_s = time.monotonic() - self._moved_s
+            if still_s < self._timeout_s:
+                continue
+            if not await self._has_lag():
+                self.moved()
+                continue
+            self._problem = f"nothing committed for {still_s:.0f} s although there is lag"
+            log.error("worker.stalled", still_s=round(still_s))
+            if still_s >= 2 * self._timeout_s:
+                raise StreamgaugeError(self._problem)
