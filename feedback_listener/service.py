@@ -3,7 +3,7 @@
 import asyncio
 import gc
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRecord
@@ -15,7 +15,7 @@ from feedback_listener.join import Join, Snapshot, Stream
 from feedback_listener.settings import ListenerSettings
 from feedback_listener.wire import Refusal, read_feedback, read_result
 from streamgauge.errors import ConfigurationError
-from streamgauge.kafka import admin_client, client_options
+from streamgauge.kafka import Unreadable, admin_client, client_options, poll_carefully
 from streamgauge.settings import KafkaSettings, TopicSettings
 from streamgauge.telemetry import serve_http, service_registry
 from streamgauge.topics import DAY_MS, Topic, describe
@@ -134,14 +134,24 @@ class Listener:
         return ends
 
     async def _read_some(self, consumer: AIOKafkaConsumer) -> None:
-        batches = await consumer.getmany(timeout_ms=POLL_MS, max_records=SLICE_RECORDS)
-        self.join.advance(clock_ms())
-        for tp, records in batches.items():
-            self._apply(self._streams[tp.topic], records)
+        try:
+            batches = await consumer.getmany(timeout_ms=POLL_MS, max_records=SLICE_RECORDS)
+        except UnicodeDecodeError:
+            async for careful in poll_carefully(
+                consumer, lambda: {tp: self._position(tp) for tp in consumer.assignment()}
+            ):
+                self._take(careful)
+        else:
+            self._take(batches)
         # A transaction's marker is an offset without a record: only the consumer's position passes it.
         for tp in consumer.assignment():
             self._move(tp, await consumer.position(tp))
         await asyncio.sleep(0)
+
+    def _take(self, batches: Mapping[TopicPartition, Sequence[ConsumerRecord]]) -> None:
+        self.join.advance(clock_ms())
+        for tp, records in batches.items():
+            self._apply(self._streams[tp.topic], [record for record in records if not isinstance(record, Unreadable)])
 
     def _apply(self, stream: Stream, records: Sequence[ConsumerRecord]) -> None:
         for record in records:
@@ -181,8 +191,12 @@ def check_topics(names: Sequence[str], existing: dict[str, Topic], window_ms: in
             continue
         if topic.config["message.timestamp.type"] != "LogAppendTime":
             problems.append(f"topic {name}: message.timestamp.type must be LogAppendTime")
-        if 0 <= int(topic.config["retention.ms"]) < window_ms:
-            problems.append(f"topic {name}: retention.ms must be at least the join window, {window_ms}")
+        if 0 <= int(topic.config["retention.ms"]) < window_ms + DAY_MS:
+            problems.append(
+                f"topic {name}: retention.ms must be at least the join window and a day, {window_ms + DAY_MS}"
+            )
+        if topic.config["retention.bytes"] != "-1" or topic.config["cleanup.policy"] != "delete":
+            problems.append(f"topic {name}: retention.bytes must be -1 and cleanup.policy delete")
     if problems:
         raise ConfigurationError("; ".join(problems) + "\nrun: streamgauge topics create")
 

@@ -28,19 +28,20 @@ HttpPort = Annotated[int | None, typer.Option(help="Port of /metrics, /livez and
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Run a command; errors of ours become one line and an exit code."""
+    """Run a command, and end the process; errors of ours become one line and an exit code."""
+    code: int | str | None = 0
     try:
         app(argv)
     except StreamgaugeError as error:
-        _fail(error)
-
-
-def _fail(error: StreamgaugeError) -> None:
-    if error.exit_code:
-        print(f"error: {error}", file=sys.stderr)  # noqa: T201 - the last word to the person at the terminal
+        code = error.exit_code
+        if code:
+            print(f"error: {error}", file=sys.stderr)  # noqa: T201 - the last word to the person at the terminal
+    except SystemExit as ended:
+        code = ended.code
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(error.exit_code)  # not sys.exit: a thread that hangs in the model must not keep a failed process alive
+    # Not sys.exit: it waits for threads, and one that hangs in the model must not keep a process alive.
+    os._exit(code if isinstance(code, int) else 0)
 
 
 def _run(service: Callable[[asyncio.Event], Coroutine[Any, Any, None]], *, quiet: bool = False) -> None:

@@ -22,7 +22,7 @@ from producer.publish import Publisher, publish
 from streamgauge.broker import EmbeddedKafka
 from streamgauge.demo_view import Tally, View
 from streamgauge.events import Feedback, decode_prediction
-from streamgauge.kafka import client_options
+from streamgauge.kafka import client_options, sleep_or_stop
 from streamgauge.settings import KafkaSettings, TopicSettings, load
 from streamgauge.telemetry import serve_http, service_registry
 from streamgauge.topics import make_right
@@ -220,12 +220,11 @@ class Demo:
                 labeller.plan(sample, message_id)
 
             ending = tasks.create_task(_set_after(enough, stop, self._options.duration_s), name="duration")
-            labelling = tasks.create_task(_send_labels(labeller), name="labels")
+            labelling = tasks.create_task(_send_labels(labeller, enough), name="labels")
             await publish(publisher, samples, Pace(self._options.rate_per_s), enough, on_sent)
-            for task in (ending, labelling):
-                task.cancel()
-            await asyncio.wait([labelling])
-            await labeller.send_due(float("inf"))
+            enough.set()
+            ending.cancel()
+            await labelling
 
     async def _settle(self, stop: asyncio.Event) -> None:
         """Wait until everything published has its outcome; not for long after Ctrl-C."""
@@ -237,10 +236,11 @@ class Demo:
                     await asyncio.sleep(TICK_S)
 
 
-async def _send_labels(labeller: Labeller) -> None:
-    while True:
+async def _send_labels(labeller: Labeller, enough: asyncio.Event) -> None:
+    while not enough.is_set():
         await labeller.send_due(time.monotonic())
-        await asyncio.sleep(TICK_S)
+        await sleep_or_stop(enough, TICK_S)
+    await labeller.send_due(float("inf"))
 
 
 async def _set_after(enough: asyncio.Event, stop: asyncio.Event, duration_s: float | None) -> None:

@@ -19,6 +19,7 @@ SHOWN_TEXTS = 6
 LATEST = 2000
 """Results whose latencies are shown while the demo runs; the summary covers all."""
 PLAIN_EVERY_S = 2.0
+LIVE_EVERY_S = 0.25
 
 
 class Judged(Protocol):
@@ -109,7 +110,7 @@ class View:
     def __init__(self, console: Console, metrics_url: str) -> None:
         self._console, self._metrics_url = console, metrics_url
         self._live: Live | None = None
-        self._next_line_s = 0.0
+        self._next_s = 0.0
 
     def say(self, line: str) -> None:
         """A line of progress."""
@@ -121,16 +122,20 @@ class View:
         if not self._console.is_terminal:
             yield
             return
-        with Live(console=self._console, get_renderable=lambda: self._panel(tally), refresh_per_second=4) as self._live:
+        with Live(self._panel(tally), console=self._console, auto_refresh=False) as self._live:
             yield
         self._live = None
 
     def update(self, tally: Tally) -> None:
         """Called often; prints a line now and then where there is no terminal."""
         now_s = time.monotonic()
-        if self._live is None and now_s >= self._next_line_s:
+        if now_s < self._next_s:
+            return
+        if self._live:
+            self._live.update(self._panel(tally), refresh=True)
+        else:
             self.say(one_line(tally, now_s))
-            self._next_line_s = now_s + PLAIN_EVERY_S
+        self._next_s = now_s + (LIVE_EVERY_S if self._live else PLAIN_EVERY_S)
 
     def _panel(self, tally: Tally) -> Panel:
         numbers = Table.grid(padding=(0, 3))

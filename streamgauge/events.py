@@ -141,6 +141,7 @@ class Reason(StrEnum):
     INVALID_FIELD = "invalid_field"
     INFERENCE_FAILED = "inference_failed"
     SKIPPED = "skipped"
+    UNREADABLE = "unreadable"
 
 
 _encoder = msgspec.json.Encoder()

@@ -3,12 +3,14 @@
 import asyncio
 import random
 import ssl
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 from typing import Any
 
 import structlog
-from aiokafka import AIOKafkaProducer
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.coordinator.protocol import ConsumerProtocol
 from aiokafka.errors import KafkaConnectionError, KafkaError, KafkaTimeoutError
@@ -21,6 +23,8 @@ from streamgauge.settings import KafkaSettings
 log = structlog.get_logger(__name__)
 
 CLOSE_TIMEOUT_S = 3.0
+ABANDON_TIMEOUT_S = 0.5
+CAREFUL_POLL_MS = 100
 MAX_BACKOFF_S = 5.0
 COORDINATOR_TIMEOUT_S = 10.0
 COORDINATOR_BACKOFF_S = 0.2
@@ -96,17 +100,81 @@ async def sleep_or_stop(stop: asyncio.Event, seconds: float) -> None:
 
 
 async def close_producer(producer: AIOKafkaProducer) -> None:
-    """Close a producer whatever state it is in, within CLOSE_TIMEOUT_S: `stop()` alone waits for a lost broker."""
+    """Close a producer whatever state it is in, within a few seconds, also while being cancelled."""
     try:
         async with asyncio.timeout(CLOSE_TIMEOUT_S):
             await producer.stop()
     except (TimeoutError, KafkaError):
-        await producer.client.close()
+        pass
+    finally:
+        await _abandon(producer)
+
+
+async def _abandon(producer: AIOKafkaProducer) -> None:
+    """End what `stop()` leaves running when it cannot flush: aiokafka never gives up an idempotent batch.
+
+    Its sender would go on sending, through connections that it opens anew, for as long as the process lives.
+    """
+    producer._message_accumulator.fail_all(KafkaError("the producer was given up"))
+    sender = producer._sender.sender_task
+    for _attempt in range(2):  # the first cancellation makes it wait for what is in flight, the second ends that
+        if sender is not None and not sender.done():
+            sender.cancel()
+            await asyncio.wait([sender], timeout=ABANDON_TIMEOUT_S)
+    with suppress(TimeoutError):
+        async with asyncio.timeout(ABANDON_TIMEOUT_S):
+            await producer.client.close()
     # A fenced producer leaves a failed future behind that nobody awaits; unretrieved, asyncio would log a traceback.
     transactions = producer._txn_manager
     waiter = transactions.wait_for_transaction_end() if transactions else None
     if waiter is not None and waiter.done() and not waiter.cancelled():
         waiter.exception()
+
+
+async def close_consumer(consumer: AIOKafkaConsumer) -> None:
+    """Leave the group and close; not longer than CLOSE_TIMEOUT_S: a frozen broker would be waited for."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(CLOSE_TIMEOUT_S):
+            await consumer.stop()
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A record that the client cannot parse, for a header whose name is not UTF-8; of its content nothing is known."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int
+    """Milliseconds since the epoch, when it was met."""
+    key: bytes | None = None
+    value: bytes | None = None
+    headers: tuple[tuple[str, bytes], ...] = ()
+
+
+async def poll_carefully(
+    consumer: AIOKafkaConsumer, positions: Callable[[], Mapping[TopicPartition, int]]
+) -> AsyncIterator[dict[TopicPartition, list[Any]]]:
+    """After `getmany` has raised UnicodeDecodeError: record by record, until what cannot be parsed has been passed.
+
+    `positions` are the next offsets not yet seen. They are sought anew, because the poll that raised had taken
+    other partitions' records out of aiokafka's buffer, and lost them.
+    """
+    for tp, offset in positions().items():
+        consumer.seek(tp, offset)
+    found = False
+    while not found:
+        for tp in list(positions()):
+            try:
+                fetched = await consumer.getmany(tp, timeout_ms=CAREFUL_POLL_MS, max_records=1)
+            except UnicodeDecodeError:
+                offset = await consumer.position(tp)
+                consumer.seek(tp, offset + 1)
+                log.warning("record.unreadable", topic=tp.topic, partition=tp.partition, offset=offset)
+                fetched = {tp: [Unreadable(tp.topic, tp.partition, offset, round(time.time() * 1000))]}
+                found = True
+            if fetched:
+                yield fetched
 
 
 async def owned_partitions(admin: AIOKafkaAdminClient, group: str, client_id: str) -> set[TopicPartition]:

@@ -6,8 +6,8 @@ not a silently ignored variable.
 
 import difflib
 import os
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal, TypeVar
+import re
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from dotenv import dotenv_values
 from pydantic import Field, SecretStr, StringConstraints, ValidationError, model_validator
@@ -16,6 +16,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from streamgauge.errors import ConfigurationError
 
 PREFIX = "STREAMGAUGE_"
+SERVICE_LINK = re.compile(r".*_(SERVICE_HOST|SERVICE_PORT(_.*)?|PORT(_\d+_(TCP|UDP).*)?)")
+"""Kubernetes gives every pod such variables for a Service, and a Service may be named after us."""
 SECTIONS = ("KAFKA_", "TOPIC_", "LOG_", "WORKER_", "LISTENER_", "PRODUCER_")
 
 TopicName = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9._-]{1,200}$")]
@@ -25,9 +27,11 @@ S = TypeVar("S", bound="Settings")
 
 
 class Settings(BaseSettings):
-    """Base of all settings; a subclass names its section with `env_prefix`."""
+    """Base of all settings; a subclass names its section with `env_prefix`. An empty variable is an unset one."""
 
-    model_config = SettingsConfigDict(env_file=".env", extra="ignore", frozen=True, hide_input_in_errors=True)
+    model_config = SettingsConfigDict(
+        env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True, hide_input_in_errors=True
+    )
 
 
 class KafkaSettings(Settings):
@@ -41,7 +45,17 @@ class KafkaSettings(Settings):
     username: str | None = None
     password: SecretStr | None = None
     ca_file: str | None = Field(None, description="PEM file of the authority that signed the brokers")
-    connect_timeout_s: float = Field(60, gt=0, description="give up (exit 1) when no broker answers for so long")
+    connect_timeout_s: float = Field(60, gt=0, le=86_400, description="exit 1 when no broker answers for so long")
+
+    @model_validator(mode="after")
+    def _is_complete(self) -> Self:
+        if not all(re.fullmatch(r"[^\s,]+:\d{1,5}", server) for server in self.bootstrap_servers.split(",")):
+            raise ValueError("BOOTSTRAP_SERVERS must be host:port, several with commas")
+        if self.security_protocol.startswith("SASL") and not (self.username and self.password):
+            raise ValueError(f"SECURITY_PROTOCOL={self.security_protocol} needs USERNAME and PASSWORD")
+        if self.ca_file and not os.access(self.ca_file, os.R_OK):
+            raise ValueError(f"CA_FILE={self.ca_file} cannot be read")
+        return self
 
 
 class TopicSettings(Settings):
@@ -94,11 +108,6 @@ class ServiceSettings(Settings):
     http_host: str = "0.0.0.0"  # noqa: S104 - a service in a container is scraped from outside
     http_port: Port = 0
 
-    @model_validator(mode="before")
-    @classmethod
-    def _drop_unset(cls, values: Mapping[str, Any]) -> dict[str, Any]:
-        return {name: value for name, value in values.items() if value is not None}
-
 
 def load(settings: type[S], **overrides: Any) -> S:
     """Read one section; an override that is None (a command-line option not given) is ignored.
@@ -116,14 +125,15 @@ def load(settings: type[S], **overrides: Any) -> S:
 
 def _explain(settings: type[Settings], loc: tuple[int | str, ...], message: str) -> str:
     prefix = settings.model_config.get("env_prefix", PREFIX)
-    return f"{prefix}{'_'.join(str(part) for part in loc).upper()}: {message}" if loc else message
+    name = "_".join(str(part) for part in loc).upper()
+    return f"{prefix}{name}: {message}" if name else f"{prefix}{message.removeprefix('Value error, ')}"
 
 
 def _refuse_unknown_names(settings: type[Settings]) -> None:
     prefix = settings.model_config["env_prefix"]
     known = {f"{prefix}{name}".upper() for name in settings.model_fields}
     for name in (name.upper() for name in {**dotenv_values(".env"), **os.environ}):
-        if not name.startswith(PREFIX) or name in known:
+        if not name.startswith(PREFIX) or name in known or SERVICE_LINK.fullmatch(name):
             continue
         in_a_section = any(name.startswith(PREFIX + section) for section in SECTIONS)
         if name.startswith(prefix) or not in_a_section:

@@ -4,6 +4,7 @@ Deciding (`plan`, `violations`) is pure; reading and applying are coroutines. To
 anything but `streamgauge topics create`.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from aiokafka.structs import OffsetAndMetadata, TopicPartition
 
 from streamgauge.errors import ConfigurationError, StreamgaugeError
 from streamgauge.kafka import admin_client, client_options, close_producer, committed_offset
+from streamgauge.lifecycle import Deadline
 from streamgauge.settings import KafkaSettings, TopicSettings
 
 log = structlog.get_logger(__name__)
@@ -25,6 +27,8 @@ DAY_MS = 86_400_000
 OUTPUT_MARGIN_BYTES = 65_536
 """A dead letter is its input record and headers of ours: outputs take this much more than the input."""
 MOVE_ATTEMPTS = 10
+SETTLE_TIMEOUT_S = 30.0
+SETTLE_POLL_S = 0.05
 DYNAMIC_TOPIC_CONFIG = 1
 """The source code, in DescribeConfigs, of a value that was set on the topic itself."""
 
@@ -62,10 +66,6 @@ def desired(settings: TopicSettings, partitions: int, replication_factor: int) -
     }
     durable = {"min.insync.replicas": "2"} if replication_factor > 2 else {}
     wanted = {
-        # Uncompressed: the broker unpacks a producer's batch and holds its records to max.message.bytes. Compressed,
-        # a text 150 times that size would pass, and fill a worker's memory when it is unpacked there.
-        settings.input: week
-        | {"compression.type": "uncompressed", "max.message.bytes": str(settings.max_message_bytes)},
         settings.results: joined | {"max.message.bytes": output_bytes},
         settings.metrics: week | {"max.message.bytes": output_bytes},
         settings.feedback: joined,
@@ -77,6 +77,11 @@ def desired(settings: TopicSettings, partitions: int, replication_factor: int) -
             "message.timestamp.after.max.ms": str(2**63 - 1),
             "message.timestamp.before.max.ms": str(2**63 - 1),
         },
+        # Last: a new partition of the input must find its partitions of the outputs.
+        # Uncompressed: the broker unpacks a producer's batch and holds its records to max.message.bytes. Compressed,
+        # a text 150 times that size would pass, and fill a worker's memory when it is unpacked there.
+        settings.input: week
+        | {"compression.type": "uncompressed", "max.message.bytes": str(settings.max_message_bytes)},
     }
     return [Topic(name, partitions, durable | config) for name, config in wanted.items()]
 
@@ -242,6 +247,19 @@ async def fenced_producer(kafka: KafkaSettings, group: str, tp: TopicPartition) 
         await close_producer(producer)
 
 
+async def _settled(admin: AIOKafkaAdminClient, wanted: list[Topic]) -> dict[str, Topic]:
+    """Wait until brokers tell of what has been done: they learn of it one after another."""
+    deadline = Deadline(SETTLE_TIMEOUT_S)
+    while True:
+        existing = await describe(admin, [topic.name for topic in wanted])
+        left = plan(wanted, existing)
+        if not left:
+            return existing
+        if not deadline.left_s:
+            raise StreamgaugeError(f"brokers still tell otherwise of topic {left[0].topic}: {left[0].what}")
+        await asyncio.sleep(SETTLE_POLL_S)
+
+
 async def make_right(
     kafka: KafkaSettings,
     settings: TopicSettings,
@@ -264,8 +282,8 @@ async def make_right(
         if dry_run and any(change.new for change in changes):
             yield f"would start group {group} at the beginning"
             return
-        source = (await describe(admin, [settings.input]))[settings.input]
-        unstarted = await unstarted_partitions(admin, group, settings.input, source.partitions)
+        existing = await _settled(admin, wanted) if not dry_run else await describe(admin, [settings.input])
+        unstarted = await unstarted_partitions(admin, group, settings.input, existing[settings.input].partitions)
         for tp in unstarted:
             if not dry_run:
                 await start_group(kafka, admin, group, tp)

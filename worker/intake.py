@@ -133,6 +133,8 @@ def _submitted(value: bytes) -> TextSubmitted:
         raise _Refusal(Reason.MISSING_TEXT if missing else Reason.INVALID_FIELD, str(error)) from None
     except msgspec.DecodeError as error:
         raise _Refusal(Reason.BROKEN_JSON, str(error)) from None
+    except RecursionError:
+        raise _Refusal(Reason.BROKEN_JSON, "JSON is nested too deeply") from None
     if submitted.metadata and len(encode(submitted.metadata)) > MAX_METADATA_BYTES:
         raise _Refusal(Reason.INVALID_FIELD, f"metadata is larger than {MAX_METADATA_BYTES} bytes")
     return submitted

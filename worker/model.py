@@ -132,12 +132,17 @@ class OnnxModel:
             [logits] = self._session.run(["logits"], {"input_ids": input_ids, "attention_mask": attention_mask})
         except Exception as error:  # whatever the runtime raises for this batch, the next may pass
             raise InferenceError(str(error)) from error
+        if not np.isfinite(logits).all():
+            raise InferenceError("logits that are no numbers")
         return softmax(logits.astype(np.float64) / self._config.streamgauge.temperature)
 
     def verify(self) -> None:
         for known in self._known.texts:
             [(ids, _truncated)] = self.encode([known.text])
-            probabilities = dict(zip(self.labels, self.score([ids])[0], strict=True))
+            try:
+                probabilities = dict(zip(self.labels, self.score([ids])[0], strict=True))
+            except InferenceError as error:
+                raise StreamgaugeError(f"model {self.ref.key} cannot score its known-answer texts: {error}") from error
             worst = max(abs(probabilities[label] - score) for label, score in known.scores.items())
             if not worst <= self._known.tolerance:
                 raise StreamgaugeError(

@@ -5,26 +5,34 @@ The group gives liveness, never correctness: whoever fenced last is the only one
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 
 import structlog
-from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, ConsumerRecord
-from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import KafkaError, NoOffsetForPartitionError, OffsetOutOfRangeError
+from aiokafka import ConsumerRebalanceListener
+from aiokafka.errors import (
+    ClusterAuthorizationFailedError,
+    GroupAuthorizationFailedError,
+    IncompatibleBrokerVersion,
+    InvalidTransactionTimeout,
+    KafkaError,
+    NoOffsetForPartitionError,
+    OffsetOutOfRangeError,
+    TopicAuthorizationFailedError,
+    TransactionalIdAuthorizationFailed,
+    UnsupportedVersionError,
+)
 from aiokafka.structs import TopicPartition
 
-from streamgauge.errors import ConfigurationError
-from streamgauge.kafka import committed_offset, jittered, owned_partitions
+from streamgauge.kafka import committed_offset, jittered, owned_partitions, poll_carefully
 from streamgauge.settings import TopicSettings
+from worker.intake import Record
 from worker.metrics import Metrics
 from worker.output import Origin
 from worker.publish import Publishing
 from worker.settings import WorkerSettings
-from worker.skip import skips_of
 from worker.slot import Credit, Slot
-from worker.transaction import Writer
+from worker.start import Cluster, start_of
+from worker.transaction import OPEN_TIMEOUT_S, Writer
 from worker.watchdog import Watchdog
 
 log = structlog.get_logger(__name__)
@@ -34,20 +42,20 @@ LAG_TIMEOUT_S = 5.0
 MAX_POLL_RECORDS = 256
 """A poll's records are decoded in one go: so many keep the event loop free of long steps."""
 REOPEN_BACKOFF_S = 0.5
+MAX_SHARES = 4
+"""One of many partitions may hold a quarter of the credit: a hot one can still keep the model busy."""
+HOPELESS = (
+    TransactionalIdAuthorizationFailed,
+    TopicAuthorizationFailedError,
+    GroupAuthorizationFailedError,
+    ClusterAuthorizationFailedError,
+    UnsupportedVersionError,
+    IncompatibleBrokerVersion,
+    InvalidTransactionTimeout,
+)
+"""Trying again will not help: missing rights, a broker without transactions, a timeout that it does not allow."""
 
-Polled = list[tuple[Slot, list[ConsumerRecord]]]
-OpenWriter = Callable[[TopicPartition], AbstractAsyncContextManager[Writer]]
-
-
-@dataclass(frozen=True)
-class Cluster:
-    """What the partitions are read from and written to; `known_partitions` existed when the worker started."""
-
-    consumer: AIOKafkaConsumer
-    admin: AIOKafkaAdminClient
-    open_writer: OpenWriter
-    client_id: str
-    known_partitions: int
+Polled = list[tuple[Slot, list[Record]]]
 
 
 class Partitions(ConsumerRebalanceListener):  # type: ignore[misc]
@@ -90,15 +98,32 @@ class Partitions(ConsumerRebalanceListener):  # type: ignore[misc]
         consumer = self._cluster.consumer
         while True:
             await self._credit.available()
+            self._hold_back()
             most = min(self._credit.records_left, MAX_POLL_RECORDS)
             try:
-                fetched = await consumer.getmany(timeout_ms=POLL_TIMEOUT_MS, max_records=most)
+                yield self._by_slot(await consumer.getmany(timeout_ms=POLL_TIMEOUT_MS, max_records=most))
             except OffsetOutOfRangeError as error:
                 self._reopen(error)
             except NoOffsetForPartitionError:
                 pass  # the partition's own task reads its offset, and refuses by name if there is none
-            else:
-                yield [(self._slots[tp], records) for tp, records in fetched.items() if tp in self._slots]
+            except UnicodeDecodeError:
+                async for fetched in poll_carefully(consumer, self._next_offsets):
+                    yield self._by_slot(fetched)
+
+    def _by_slot(self, fetched: Mapping[TopicPartition, list[Record]]) -> Polled:
+        return [(self._slots[tp], records) for tp, records in fetched.items() if tp in self._slots]
+
+    def _next_offsets(self) -> dict[TopicPartition, int]:
+        return {tp: slot.next_offset for tp, slot in self._slots.items()}
+
+    def _hold_back(self) -> None:
+        """Pause partitions that hold their fair share of the credit: one that is stuck must not starve the others."""
+        share = 1 / min(len(self._slots) or 1, MAX_SHARES)
+        for tp, slot in self._slots.items():
+            if slot.holds(share):
+                self._cluster.consumer.pause(tp)
+            elif not slot.holds(share / 2):
+                self._cluster.consumer.resume(tp)
 
     def _reopen(self, error: OffsetOutOfRangeError) -> None:
         [positions] = error.args
@@ -151,12 +176,15 @@ class Partitions(ConsumerRebalanceListener):  # type: ignore[misc]
                     await self._serve_epoch(tp, writer)
                     return
             except (KafkaError, TimeoutError) as error:
+                if isinstance(error, HOPELESS):
+                    raise
                 log.warning("partition.reopening", partition=tp.partition, error=type(error).__name__)
+                self.watchdog.moved()
             await self._until_ours(tp)
 
     async def _serve_epoch(self, tp: TopicPartition, writer: Writer) -> None:
-        async with asyncio.timeout(self._settings.transaction_timeout_s):
-            start, skips = await self._start(tp)
+        async with asyncio.timeout(OPEN_TIMEOUT_S):
+            start, skips = await start_of(tp, writer, self._cluster, self._settings, self._metrics)
         slot = self._slots[tp] = Slot(tp, self._credit, start, skips)
         log.info("partition.opened", partition=tp.partition, epoch=slot.epoch, offset=start)
         try:
@@ -166,6 +194,7 @@ class Partitions(ConsumerRebalanceListener):  # type: ignore[misc]
         finally:
             del self._slots[tp]
             slot.close()
+            self._metrics.lag_records.remove(tp.partition)
             if tp in self._cluster.consumer.assignment():
                 self._cluster.consumer.pause(tp)
             log.info("partition.closed", partition=tp.partition, epoch=slot.epoch, offset=slot.position)
@@ -180,33 +209,9 @@ class Partitions(ConsumerRebalanceListener):  # type: ignore[misc]
             except KafkaError as error:
                 log.warning("group.unknown", partition=tp.partition, error=repr(error))
 
-    async def _start(self, tp: TopicPartition) -> tuple[int, frozenset[int]]:
-        """Where to read from, and which offsets not to score."""
-        committed = await committed_offset(self._cluster.admin, self._settings.group, tp)
-        first: int = (await self._cluster.consumer.beginning_offsets([tp]))[tp]
-        if committed is None:
-            return await self._first_start(tp, first), frozenset()
-        lost = first - committed.offset
-        if lost > 0:
-            self._metrics.records_lost.labels(tp.partition).inc(lost)
-            log.error("records.lost", partition=tp.partition, committed=committed.offset, log_start=first, lost=lost)
-        return max(committed.offset, first), skips_of(committed.metadata)
-
-    async def _first_start(self, tp: TopicPartition, first: int) -> int:
-        """Where a partition without a committed offset starts; one that came while we ran starts at its beginning."""
-        if self._settings.start_from == "latest":
-            end: int = (await self._cluster.consumer.end_offsets([tp]))[tp]
-            return end
-        if self._settings.start_from == "earliest" or tp.partition >= self._cluster.known_partitions:
-            return first
-        raise ConfigurationError(
-            f"group {self._settings.group} has no committed offset for {tp.topic}-{tp.partition}: starting anywhere "
-            "might score texts twice or skip some. Run `streamgauge topics create` for a new group, or choose "
-            "STREAMGAUGE_WORKER_START_FROM=earliest or latest"
-        )
-
     def _moved(self) -> None:
         self.watchdog.moved()
+        self._hold_back()
         for tp, slot in self._slots.items():
             high_watermark = self._cluster.consumer.highwater(tp)
             if high_watermark is not None:

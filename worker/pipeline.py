@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 import structlog
 
 from streamgauge.events import Reason
+from streamgauge.kafka import Unreadable
 from worker.backlog import Backlog
 from worker.intake import Accepted, Record, Refused, read
 from worker.metrics import Metrics
@@ -50,6 +51,9 @@ class Pipeline:
     def _accept(self, slot: Slot, records: Sequence[Record]) -> Iterator[tuple[Slot, Accepted]]:
         for record in records:
             slot.admit(record)
+            if isinstance(record, Unreadable):
+                slot.finish(Refused(record, Reason.UNREADABLE, "the name of a header is not UTF-8"))
+                continue
             if record.offset in slot.skips:
                 slot.finish(Refused(record, Reason.SKIPPED, "skipped by an operator"))
                 continue

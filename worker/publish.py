@@ -48,10 +48,12 @@ class Publishing:
     async def run(self, slot: Slot, writer: Writer) -> None:
         """Commit what the slot hands out until it has drained. Raises KafkaError or TimeoutError: open it anew."""
         loop = asyncio.get_running_loop()
+        # A slot that is held back at its share of the credit must not wait for more than it may hold.
+        enough = max(1, min(self._settings.commit_records, self._settings.max_records // 8))
         not_before_s = loop.time()
         self._open_slots += 1
         try:
-            while run := await slot.run(self._settings.commit_records, not_before_s):
+            while run := await slot.run(enough, not_before_s):
                 began_s = loop.time()
                 not_before_s = began_s + commit_interval_s(self._settings.commit_interval_s, self._open_slots)
                 await self._commit(slot, writer, run)
@@ -60,13 +62,6 @@ class Publishing:
             self._open_slots -= 1
 
     async def _commit(self, slot: Slot, writer: Writer, run: list[Outcome]) -> None:
-        share = self._brake.add(isinstance(outcome, Refused) for outcome in run)
-        if share:
-            raise StreamgaugeError(
-                f"{share:.0%} of the last {self._settings.brake_records} records would be dead letters, more than "
-                f"STREAMGAUGE_WORKER_MAX_DEAD_LETTER_SHARE={self._settings.max_dead_letter_share:g}: look at those "
-                f"written so far in {self._topics.dead_letter}, then start again"
-            )
         records = output_records(run, self._origin, self._topics, time.time())
         try:
             await writer.commit(records, committed_with(run[-1].record.offset + 1, slot.skips))
@@ -77,6 +72,13 @@ class Publishing:
         slot.committed(run)
         self._moved()
         self._count(slot, run)
+        share = self._brake.add(isinstance(outcome, Refused) for outcome in run)
+        if share:
+            raise StreamgaugeError(
+                f"{share:.0%} of the last {self._settings.brake_records} records were dead letters, more than "
+                f"STREAMGAUGE_WORKER_MAX_DEAD_LETTER_SHARE={self._settings.max_dead_letter_share:g}: look at them in "
+                f"{self._topics.dead_letter}, then start again"
+            )
 
     def _count(self, slot: Slot, run: list[Outcome]) -> None:
         metrics, now_s = self._metrics, time.time()

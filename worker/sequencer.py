@@ -15,10 +15,9 @@ class Sequencer(Generic[T]):
     def __init__(self) -> None:
         self._expected: deque[int] = deque()
         self._finished: dict[int, T] = {}
-
-    def __len__(self) -> int:
-        """Records between fetch and `take`."""
-        return len(self._expected)
+        """Outcomes behind a gap."""
+        self._run: list[T] = []
+        """The contiguous finished run at the head."""
 
     def expect(self, offset: int) -> None:
         """A record was fetched. Raises ValueError if it does not follow those before."""
@@ -29,18 +28,14 @@ class Sequencer(Generic[T]):
     def finish(self, offset: int, outcome: T) -> None:
         """The outcome of an expected record is known."""
         self._finished[offset] = outcome
+        while self._expected and self._expected[0] in self._finished:
+            self._run.append(self._finished.pop(self._expected.popleft()))
 
-    def head_is_finished(self) -> bool:
-        """Whether `take` would return anything."""
-        return bool(self._expected) and self._expected[0] in self._finished
-
-    def finished(self) -> int:
-        """Records whose outcome is known, those behind a gap included."""
-        return len(self._finished)
+    def ready(self) -> int:
+        """How many outcomes `take` would return."""
+        return len(self._run)
 
     def take(self) -> list[T]:
         """Remove and return the contiguous finished run at the head, in offset order."""
-        run = []
-        while self.head_is_finished():
-            run.append(self._finished.pop(self._expected.popleft()))
+        run, self._run = self._run, []
         return run

@@ -7,17 +7,18 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from prometheus_client import CollectorRegistry
 
-from streamgauge.kafka import admin_client, client_options
+from streamgauge.kafka import admin_client, client_options, close_consumer
 from streamgauge.settings import KafkaSettings, TopicSettings
 from streamgauge.telemetry import serve_http, service_registry
 from streamgauge.topics import check
 from worker.metrics import Metrics
 from worker.model import OnnxModel, Scorer
 from worker.output import Origin
-from worker.partitions import Cluster, OpenWriter, Partitions
+from worker.partitions import Partitions
 from worker.pipeline import Pipeline
 from worker.settings import WorkerSettings
 from worker.slot import Credit
+from worker.start import Cluster, OpenWriter
 from worker.transaction import fenced_writer
 
 log = structlog.get_logger(__name__)
@@ -54,7 +55,7 @@ class Worker:
             cluster = Cluster(
                 consumer,
                 admin,
-                open_writer or (lambda tp: fenced_writer(self._kafka, self._settings, tp, output_bytes)),
+                open_writer or (lambda tp: fenced_writer(self._kafka, self._topics, self._settings, tp, output_bytes)),
                 self._settings.instance,
                 topics[self._topics.input].partitions,
             )
@@ -62,7 +63,7 @@ class Worker:
             try:
                 await self._work(cluster, stop)
             finally:
-                await consumer.stop()
+                await close_consumer(consumer)
                 log.info("worker.stopped")
 
     def _consumer(self) -> AIOKafkaConsumer:
@@ -95,14 +96,15 @@ class Worker:
             async with asyncio.TaskGroup() as stages:
                 partitions.start(stages, pipeline.discard_unwanted)
                 slots = range(self._settings.model_slots)
+                intake = stages.create_task(pipeline.intake(partitions.polled()), name="intake")
                 running = [
-                    stages.create_task(pipeline.intake(partitions.polled()), name="intake"),
                     *(stages.create_task(pipeline.infer(), name=f"infer-{number}") for number in slots),
                     stages.create_task(pipeline.probe_event_loop(), name="probe"),
                     stages.create_task(partitions.watchdog.watch(), name="watchdog"),
                 ]
                 log.info("worker.started", model=self._model.ref.key, group=self._settings.group)
                 await stop.wait()
+                intake.cancel()
                 await partitions.stop()
                 for stage in running:
                     stage.cancel()

@@ -11,7 +11,7 @@ from pydantic_settings import SettingsConfigDict
 
 from streamgauge.settings import PREFIX, GroupName, Port, ServiceSettings
 
-Seconds = Annotated[float, Field(gt=0)]
+Seconds = Annotated[float, Field(gt=0, le=86_400)]
 
 
 def _instance() -> str:
@@ -45,7 +45,9 @@ class WorkerSettings(ServiceSettings):
     max_bytes: int = Field(32 * 2**20, ge=2**20, description="bytes of records held at most, from fetch to commit")
     commit_interval_s: Seconds = Field(0.1, description="least time between transactions of a partition")
     commit_records: int = Field(500, ge=1, description="so many finished records commit without waiting")
-    transaction_timeout_s: Seconds = Field(10, description="a transaction that takes longer is given up and redone")
+    transaction_timeout_s: float = Field(
+        10, gt=0, le=600, description="a transaction that takes longer is given up and redone"
+    )
     session_timeout_s: Seconds = Field(10, description="a replica silent for so long loses its partitions")
     drain_budget_s: Seconds = Field(8, description="for finishing what is in the model when partitions are taken away")
     stall_timeout_s: Seconds = Field(60, description="nothing moves for so long despite lag: not alive; twice: exit 1")

@@ -57,25 +57,25 @@ class Credit:
     """What may be between fetch and commit: records and bytes. Exhausted at the limit, available again at half."""
 
     def __init__(self, max_records: int, max_bytes: int) -> None:
-        self._max_records, self._max_bytes = max_records, max_bytes
+        self.max_records, self.max_bytes = max_records, max_bytes
         self.records = self.bytes = 0
         self._available = asyncio.Event()
         self._available.set()
 
     @property
     def records_left(self) -> int:
-        return max(1, self._max_records - self.records)
+        return max(1, self.max_records - self.records)
 
     def take(self, records: int, size: int) -> None:
         self.records += records
         self.bytes += size
-        if self.records >= self._max_records or self.bytes >= self._max_bytes:
+        if self.records >= self.max_records or self.bytes >= self.max_bytes:
             self._available.clear()
 
     def give_back(self, records: int, size: int) -> None:
         self.records -= records
         self.bytes -= size
-        if self.records <= self._max_records // 2 and self.bytes <= self._max_bytes // 2:
+        if self.records <= self.max_records // 2 and self.bytes <= self.max_bytes // 2:
             self._available.set()
 
     async def available(self) -> None:
@@ -97,6 +97,8 @@ class Slot:
         self.epoch = next(self._epochs)
         self.position = position
         """The offset that the next transaction starts from: all before it is committed."""
+        self.next_offset = position
+        """The offset after the last one fetched."""
         self.skips = skips
         """Offsets that an operator has told to leave unscored."""
         self.is_open = True
@@ -110,11 +112,18 @@ class Slot:
 
     @property
     def held_records(self) -> int:
+        """Records between fetch and commit."""
         return self._held_records
+
+    def holds(self, share: float) -> bool:
+        """Whether it holds at least this share of all credit."""
+        credit = self._credit
+        return self._held_records >= credit.max_records * share or self._held_bytes >= credit.max_bytes * share
 
     def admit(self, record: Record) -> None:
         """A record was fetched: it takes credit and its place in the order."""
         self._sequencer.expect(record.offset)
+        self.next_offset = record.offset + 1
         self._held_records += 1
         self._held_bytes += size_bytes(record)
         self._credit.take(1, size_bytes(record))
@@ -159,10 +168,10 @@ class Slot:
 
         Empty when the slot is retired and nothing more will come. Raises what `fail` was given.
         """
-        await self._until(lambda: self._sequencer.head_is_finished() or self._is_drained())
+        await self._until(lambda: bool(self._sequencer.ready()) or self._is_drained())
         with suppress(TimeoutError):
             async with asyncio.timeout_at(not_before_s):
-                await self._until(lambda: self._retired or self._sequencer.finished() >= enough)
+                await self._until(lambda: self._retired or self._sequencer.ready() >= enough)
         return self._sequencer.take()
 
     def committed(self, run: Iterable[Outcome]) -> None:

@@ -6,15 +6,19 @@ from contextlib import asynccontextmanager
 from typing import Protocol
 
 from aiokafka import AIOKafkaProducer
+from aiokafka.errors import IllegalOperation, KafkaError
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 
+from streamgauge.errors import ConfigurationError
 from streamgauge.kafka import client_options, close_producer
-from streamgauge.settings import KafkaSettings
+from streamgauge.settings import KafkaSettings, TopicSettings
 from streamgauge.topics import transactional_id
 from worker.output import OutputRecord
 from worker.settings import WorkerSettings
 
 MAX_BATCH_BYTES = 512 * 1024
+OPEN_TIMEOUT_S = 30.0
+"""For fencing: the broker ends an earlier transaction first, and its coordinator may be moving."""
 BROKER_MARGIN_S = 5.0
 """The broker gives a transaction up later than we do, so that the outcome of ours is never decided behind our back."""
 
@@ -36,12 +40,19 @@ class TransactionalWriter:
         self._producer, self._group, self._source, self._timeout_s = producer, group, source, timeout_s
 
     async def commit(self, records: Sequence[OutputRecord], next_offset: OffsetAndMetadata) -> None:
-        async with asyncio.timeout(self._timeout_s):
-            await self._producer.begin_transaction()
-            # Every delivery is awaited: aiokafka would commit a transaction although a batch of it failed.
-            offsets = self._producer.send_offsets_to_transaction({self._source: next_offset}, self._group)
-            await asyncio.gather(self._send(records), offsets)
-            await self._producer.commit_transaction()
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                await self._commit(records, next_offset)
+        except (IllegalOperation, AssertionError) as error:
+            # What aiokafka's transaction manager says when it has just been fenced, or has lost a partition.
+            raise KafkaError(f"the producer is in no state to go on: {error!r}") from error
+
+    async def _commit(self, records: Sequence[OutputRecord], next_offset: OffsetAndMetadata) -> None:
+        await self._producer.begin_transaction()
+        # Every delivery is awaited: aiokafka would commit a transaction although a batch of it failed.
+        offsets = self._producer.send_offsets_to_transaction({self._source: next_offset}, self._group)
+        await asyncio.gather(self._send(records), offsets)
+        await self._producer.commit_transaction()
 
     async def _send(self, records: Sequence[OutputRecord]) -> None:
         by_topic: dict[str, list[OutputRecord]] = {}
@@ -69,11 +80,16 @@ async def send_in_order(
 
 @asynccontextmanager
 async def fenced_writer(
-    kafka: KafkaSettings, settings: WorkerSettings, source: TopicPartition, max_message_bytes: int
+    kafka: KafkaSettings,
+    topics: TopicSettings,
+    settings: WorkerSettings,
+    source: TopicPartition,
+    max_message_bytes: int,
 ) -> AsyncIterator[TransactionalWriter]:
     """Fence every earlier writer of `source`'s output; yields the only one that may write from now on.
 
-    Until an earlier transaction has ended, the broker makes us wait. Raises KafkaError or TimeoutError.
+    Until an earlier transaction has ended, the broker makes us wait. Raises KafkaError, TimeoutError, or
+    ConfigurationError when an output has not the partition.
     """
     producer = AIOKafkaProducer(
         transactional_id=transactional_id(settings.group, source),
@@ -84,8 +100,13 @@ async def fenced_writer(
         **client_options(kafka),
     )
     try:
-        async with asyncio.timeout(settings.transaction_timeout_s):
+        async with asyncio.timeout(OPEN_TIMEOUT_S):
             await producer.start()
+            for topic in topics.outputs:
+                if source.partition not in await producer.partitions_for(topic):
+                    raise ConfigurationError(
+                        f"topic {topic} has no partition {source.partition}\nrun: streamgauge topics create"
+                    )
         yield TransactionalWriter(producer, settings.group, source, settings.transaction_timeout_s)
     finally:
         await close_producer(producer)

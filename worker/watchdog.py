@@ -26,7 +26,7 @@ class Watchdog:
         self._problem: str | None = None
 
     def moved(self) -> None:
-        """Something was committed."""
+        """Something was committed, or an attempt at it has failed: whatever is wrong, nothing hangs."""
         self._moved_s = time.monotonic()
         self._problem = None
 
@@ -36,15 +36,20 @@ class Watchdog:
 
     async def watch(self) -> None:
         """Check until cancelled. Raises StreamgaugeError when the process is beyond help."""
+        had_lag = False
         while True:
             await asyncio.sleep(self._timeout_s / CHECKS_PER_TIMEOUT)
             still_s = time.monotonic() - self._moved_s
             if still_s < self._timeout_s:
+                had_lag = False
                 continue
             if not await self._has_lag():
                 self.moved()
                 continue
-            self._problem = f"nothing committed for {still_s:.0f} s although there is lag"
+            if not had_lag:
+                had_lag = True  # a record may have come this very moment, after hours without one
+                continue
+            self._problem = f"nothing has moved for {still_s:.0f} s although there is lag"
             log.error("worker.stalled", still_s=round(still_s))
             if still_s >= 2 * self._timeout_s:
                 raise StreamgaugeError(self._problem)

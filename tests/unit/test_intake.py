@@ -58,6 +58,7 @@ def test_the_content_type_decides_where_it_is_given() -> None:
         (b'{"text": "a"', Reason.BROKEN_JSON),
         (b'{"text": "\\ud800"}', Reason.BROKEN_JSON),
         (b'{"text": "a"} {"text": "b"}', Reason.BROKEN_JSON),
+        (b'{"text": "a", "x": ' + b"[" * 100_000, Reason.BROKEN_JSON),
         (b'{"txt": "a"}', Reason.MISSING_TEXT),
         (b'{"text": 5}', Reason.INVALID_FIELD),
         (b'{"text": "a", "id": ""}', Reason.INVALID_FIELD),

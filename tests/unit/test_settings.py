@@ -81,3 +81,31 @@ def test_topics_share_the_prefix() -> None:
     """One prefix names all topics."""
     topics = load(TopicSettings, prefix="shop")
     assert (topics.input, *topics.outputs) == ("shop.input", "shop.results", "shop.metrics", "shop.dead-letter")
+
+
+def test_kubernetes_service_links_are_not_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Service named after us puts variables of our prefix into every pod; they stop nothing."""
+    monkeypatch.setenv("STREAMGAUGE_SERVICE_HOST", "10.0.0.1")
+    monkeypatch.setenv("STREAMGAUGE_WORKER_PORT", "tcp://10.0.0.1:8001")
+    monkeypatch.setenv("STREAMGAUGE_WORKER_PORT_8001_TCP_ADDR", "10.0.0.1")
+    load(WorkerSettings)
+
+
+@pytest.mark.parametrize(
+    ("given", "problem"),
+    [
+        ({"bootstrap_servers": "localhost:abc"}, "BOOTSTRAP_SERVERS must be host:port"),
+        ({"security_protocol": "SASL_SSL"}, "SECURITY_PROTOCOL=SASL_SSL needs USERNAME and PASSWORD"),
+        ({"ca_file": "/nowhere"}, "CA_FILE=/nowhere cannot be read"),
+    ],
+)
+def test_what_kafka_needs_is_checked_together(given: dict[str, str], problem: str) -> None:
+    """What cannot work is refused by name before anything is connected."""
+    with pytest.raises(ConfigurationError, match=f"STREAMGAUGE_KAFKA_{problem}"):
+        load(KafkaSettings, **given)
+
+
+def test_an_empty_variable_is_an_unset_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compose files pass `${NAME:-}` for what is not set."""
+    monkeypatch.setenv("STREAMGAUGE_WORKER_START_FROM", "")
+    assert load(WorkerSettings).start_from is None

@@ -18,7 +18,7 @@ async def test_standing_still_with_lag_turns_red_then_ends() -> None:
         return True
 
     dog = Watchdog(0.06, has_lag)
-    with pytest.raises(StreamgaugeError, match=r"nothing committed for .* although there is lag"):
+    with pytest.raises(StreamgaugeError, match=r"nothing has moved for .* although there is lag"):
         await dog.watch()
     assert seen[0] is None
     assert seen[-1]
