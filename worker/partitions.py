@@ -5,6 +5,7 @@ The group gives liveness, never correctness: whoever fenced last is the only one
 """
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 
 import structlog
@@ -180,6 +181,8 @@ class Partitions(ConsumerRebalanceListener):  # type: ignore[misc]
                     raise
                 log.warning("partition.reopening", partition=tp.partition, error=type(error).__name__)
                 self.watchdog.moved()
+            # The failure's traceback holds all that the slot held, in cycles that might live for minutes.
+            gc.collect()
             await self._until_ours(tp)
 
     async def _serve_epoch(self, tp: TopicPartition, writer: Writer) -> None:

@@ -23,8 +23,24 @@ from worker.slot import Encoded, Outcome, Scored, Slot
 
 log = structlog.get_logger(__name__)
 
-TOKENIZE_CHUNK = 64
+CHUNK_TEXTS = 64
+CHUNK_CHARS = 131_072
+"""A tokenizer takes some 150 bytes a character while it works."""
 LOOP_PROBE_S = 0.1
+
+
+def chunks(accepted: Sequence[tuple[Slot, Accepted]]) -> Iterator[list[tuple[Slot, Accepted]]]:
+    """Runs of CHUNK_TEXTS texts or CHUNK_CHARS characters, whichever is fewer; a longer text is a run of its own."""
+    chunk: list[tuple[Slot, Accepted]] = []
+    characters = 0
+    for slot, text in accepted:
+        if chunk and (len(chunk) == CHUNK_TEXTS or characters + len(text.text) > CHUNK_CHARS):
+            yield chunk
+            chunk, characters = [], 0
+        chunk.append((slot, text))
+        characters += len(text.text)
+    if chunk:
+        yield chunk
 
 
 class Pipeline:
@@ -33,15 +49,17 @@ class Pipeline:
     def __init__(self, model: Scorer, settings: WorkerSettings, metrics: Metrics) -> None:
         self._model, self._settings, self._metrics = model, settings, metrics
         self._backlog: Backlog[Encoded] = Backlog(settings.max_batch_tokens)
-        self._threads = ThreadPoolExecutor(settings.model_slots + 1, thread_name_prefix="model")
+        self._threads = ThreadPoolExecutor(settings.model_slots, thread_name_prefix="model")
+        # A thread of its own: the allocator keeps tens of MB for each thread that has ever tokenised.
+        self._tokenizing = ThreadPoolExecutor(1, thread_name_prefix="tokenize")
         metrics.backlog_records.set_function(lambda: len(self._backlog))
 
     async def intake(self, source: AsyncIterator[Sequence[tuple[Slot, Sequence[Record]]]]) -> None:
         """Decode and tokenise until the source ends."""
         async for polled in source:
             accepted = [pair for slot, records in polled for pair in self._accept(slot, records)]
-            for start in range(0, len(accepted), TOKENIZE_CHUNK):
-                await self._encode(accepted[start : start + TOKENIZE_CHUNK])
+            for chunk in chunks(accepted):
+                await self._encode(chunk)
         self.end()
 
     def end(self) -> None:
@@ -66,7 +84,7 @@ class Pipeline:
     async def _encode(self, chunk: list[tuple[Slot, Accepted]]) -> None:
         began_s = time.monotonic()
         texts = [accepted.text for _slot, accepted in chunk]
-        encodings = await asyncio.get_running_loop().run_in_executor(self._threads, self._model.encode, texts)
+        encodings = await asyncio.get_running_loop().run_in_executor(self._tokenizing, self._model.encode, texts)
         now_s = time.monotonic()
         self._backlog.put(
             Encoded(
@@ -157,4 +175,5 @@ class Pipeline:
 
     def close(self) -> None:
         """Let go of the threads: one that hangs in the model cannot be ended, and must not hold up the rest."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        for threads in (self._threads, self._tokenizing):
+            threads.shutdown(wait=False, cancel_futures=True)

@@ -10,8 +10,10 @@ from streamgauge.errors import StreamgaugeError
 from streamgauge.events import Reason
 from tests.echo import EchoModel, echo_probability
 from tests.pipeline.conftest import Bench
-from worker.intake import Refused
+from tests.records import FakeRecord
+from worker.intake import Accepted, Refused
 from worker.model import InferenceError, Probabilities, TokenIds
+from worker.pipeline import chunks
 from worker.slot import Outcome, Scored
 
 MakeBench = Callable[..., Bench]
@@ -107,3 +109,12 @@ async def test_padding_and_tokens_are_counted(make_bench: MakeBench) -> None:
     value = bench.registry.get_sample_value
     assert value("streamgauge_tokens_total") == 6
     assert value("streamgauge_padded_tokens_total") == sum(o.padded_tokens for o in outcomes if isinstance(o, Scored))
+
+
+def test_chunks_are_bounded_in_texts_and_characters(make_bench: MakeBench) -> None:
+    """Whatever the texts' sizes, a tokenizer's work is bounded; nothing is lost, and order holds."""
+    slot = make_bench().slot
+    texts = ["x"] * 100 + ["y" * 100_000] * 3 + ["z" * 200_000]
+    cut = list(chunks([(slot, Accepted(FakeRecord(), "", text, None)) for text in texts]))
+    assert [accepted.text for chunk in cut for _slot, accepted in chunk] == texts
+    assert [len(chunk) for chunk in cut] == [64, 37, 1, 1, 1]
