@@ -15,7 +15,7 @@ from feedback_listener.join import Join, Snapshot, Stream
 from feedback_listener.settings import ListenerSettings
 from feedback_listener.wire import Refusal, read_feedback, read_result
 from streamgauge.errors import ConfigurationError
-from streamgauge.kafka import Unreadable, admin_client, client_options, poll_carefully
+from streamgauge.kafka import Unreadable, admin_client, client_options, persistently, poll_carefully
 from streamgauge.settings import KafkaSettings, TopicSettings
 from streamgauge.telemetry import serve_http, service_registry
 from streamgauge.topics import DAY_MS, Topic, describe
@@ -77,7 +77,7 @@ class Listener:
     async def run(self, stop: asyncio.Event) -> None:
         """Read until asked to stop. Raises ConfigurationError when the topics are not as they must be."""
         async with admin_client(self._kafka, stop) as admin:
-            existing = await describe(admin, list(self._streams))
+            existing = await persistently(lambda: describe(admin, list(self._streams)), self._kafka.connect_timeout_s)
         check_topics(list(self._streams), existing, self.join.window_ms)
         # A position that has been deleted is older than the window: "earliest" loses nothing.
         consumer = AIOKafkaConsumer(

@@ -64,6 +64,7 @@ class EmbeddedKafka:
         nodes: int = 1,
         port: int | None = None,
         jars_dir: Path | None = None,
+        version: str = KAFKA_VERSION,
         settings: Settings | Callable[[int], Settings] | None = None,
         progress: Progress = lambda _line: None,
     ) -> None:
@@ -72,6 +73,7 @@ class EmbeddedKafka:
         data_dir: kept, and continued by a later start; None takes a temporary folder, removed by stop().
         port: of node 1, the next ones following it; None chooses free ports at every start.
         jars_dir: a folder with Kafka's jars, for a machine without a network.
+        version: of Apache Kafka; there must be a lock file for it.
         settings: broker properties that replace the default ones, the same for all nodes or by node id. The
             three that describe listeners are added to ours instead, so that a further listener is
             ``{"listeners": "X://127.0.0.1:9095", "advertised.listeners": "X://127.0.0.1:9095",
@@ -82,6 +84,7 @@ class EmbeddedKafka:
         self._count = nodes
         self._port = port
         self._jars_dir = jars_dir
+        self._version = version
         self._settings = settings or {}
         self._progress = progress
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
@@ -102,11 +105,11 @@ class EmbeddedKafka:
             raise BrokerError("This embedded broker is running already.")
         if self._port is not None:
             _refuse_ports_in_use(range(self._port, self._port + self._count))
-        java, jars = _java(), class_path(self._jars_dir, self._progress)
+        java, jars = _java(), class_path(self._jars_dir, self._progress, self._version)
         try:
             root = self._open_data_dir()
             cluster_id = _cluster_id(root, self._count)
-            self._progress(f"starting Apache Kafka {KAFKA_VERSION}")
+            self._progress(f"starting Apache Kafka {self._version}")
             try:
                 self._start_nodes(root, cluster_id, java, jars)
             except BrokerError as error:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import IO
 
-from streamgauge.jars import KAFKA_VERSION, BrokerError
+from streamgauge.jars import BrokerError
 
 HOST = "127.0.0.1"
 _LOG_LINES = 20
@@ -105,7 +105,7 @@ class Node:
     def error(self, what: str) -> BrokerError:
         """Return an error that names this node's log and quotes the end of it, since this start."""
         tail = _log_tail(self.log_path, self._log_start)
-        return BrokerError(f"Apache Kafka {KAFKA_VERSION}, node {self.id}, {what}. {tail}")
+        return BrokerError(f"Apache Kafka, node {self.id}, {what}. {tail}")
 
     def _end_watchdog(self) -> None:
         """End the watchdog right after Java: later it could kill a stranger that was given Java's old pid."""

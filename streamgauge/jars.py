@@ -2,7 +2,8 @@
 
 ``kafka-<version>.lock`` beside this module names every jar of the embedded broker, one a line: SHA-256, size
 in bytes, Maven coordinate. It holds no address: where a jar comes from is the machine's business, its
-content is ours. For another version, write the lock again and change ``KAFKA_VERSION``::
+content is ours. ``KAFKA_VERSION`` is what runs; the lock of an older one stands beside it, for the tests. For
+another version, write its lock and change ``KAFKA_VERSION``::
 
     python -m streamgauge.jars lock 4.4.0 > streamgauge/kafka-4.4.0.lock
 
@@ -22,6 +23,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from importlib import resources
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -55,26 +57,59 @@ class Jar(NamedTuple):
         return f"{artifact}-{version}.jar"
 
 
-def read_lock(version: str = KAFKA_VERSION) -> list[Jar]:
-    """Return the jars of this version of Kafka, in the order of the class path."""
-    text = resources.files(__package__).joinpath(f"kafka-{version}.lock").read_text(encoding="utf-8")
+class Lock(NamedTuple):
+    """Jars of one version of Kafka: all of them, or those that a folder lacks."""
+
+    version: str
+    jars: Sequence[Jar]
+
+    def __str__(self) -> str:
+        return f"{len(self.jars)} jars of Apache Kafka {self.version} ({_mb(self.size_bytes)} MB)"
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(jar.size_bytes for jar in self.jars)
+
+    @property
+    def names(self) -> str:
+        """Return what somebody who fetches them by hand must look for."""
+        if len(self.jars) <= 5:
+            return ", ".join(jar.file_name for jar in self.jars)
+        return f"org.apache.kafka:kafka_2.13:{self.version} and what it needs, one by one in {_path(self.version)}"
+
+
+def read_lock(version: str) -> Lock:
+    """Return all jars of this version of Kafka, in the order of the class path.
+
+    Raises BrokerError for a version that has no lock file.
+    """
+    try:
+        text = _path(version).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise BrokerError(f"Apache Kafka {version} has no lock file: {_path(version)} is missing.") from None
     fields = (line.split() for line in text.splitlines() if line and not line.startswith("#"))
-    return [Jar(sha256, int(size), coordinate) for sha256, size, coordinate in fields]
+    return Lock(version, [Jar(sha256, int(size), coordinate) for sha256, size, coordinate in fields])
 
 
-def class_path(jars_dir: Path | None, progress: Progress) -> list[Path]:
+def _path(version: str) -> Traversable:
+    return resources.files(__package__).joinpath(f"kafka-{version}.lock")
+
+
+def class_path(jars_dir: Path | None, progress: Progress, version: str = KAFKA_VERSION) -> list[Path]:
     """Return the checked jars, fetching those that the cache lacks.
 
     ``jars_dir`` is a folder that the user filled by hand, for a machine without a network; nothing is
     fetched into it. Raises BrokerError for a jar that is missing, altered or not in the lock.
     """
-    jars = read_lock()
+    lock = read_lock(version)
     if jars_dir is not None:
-        return _checked(jars_dir, jars)
+        return _checked(jars_dir, lock)
     folder = _cache_folder()
-    if _missing(folder, jars):
-        _fetch(folder, jars, progress)
-    return _checked(folder, jars)
+    if version != KAFKA_VERSION:
+        folder = folder.with_name(f"kafka-{version}")
+    if _missing(folder, lock).jars:
+        _fetch(folder, lock, progress)
+    return _checked(folder, lock)
 
 
 def _cache_folder() -> Path:
@@ -85,58 +120,59 @@ def _cache_folder() -> Path:
     return user_cache_path("streamgauge") / f"kafka-{KAFKA_VERSION}"
 
 
-def _missing(folder: Path, jars: Sequence[Jar]) -> list[Jar]:
-    return [jar for jar in jars if not (folder / jar.file_name).exists()]
+def _missing(folder: Path, lock: Lock) -> Lock:
+    return lock._replace(jars=[jar for jar in lock.jars if not (folder / jar.file_name).exists()])
 
 
-def _checked(folder: Path, jars: Sequence[Jar]) -> list[Path]:
+def _checked(folder: Path, lock: Lock) -> list[Path]:
     """Return the jars' paths; raise BrokerError unless the folder holds exactly what the lock names.
 
     A jar that the lock does not name is refused too: its owner would believe that it is in use.
     """
-    if missing := _missing(folder, jars):
-        raise BrokerError(f"{folder} lacks {_describe(missing)}. Put them there: {_names(missing)}.")
-    if extra := sorted({path.name for path in folder.glob("*.jar")} - {jar.file_name for jar in jars}):
+    missing = _missing(folder, lock)
+    if missing.jars:
+        raise BrokerError(f"{folder} lacks {missing}. Put them there: {missing.names}.")
+    if extra := sorted({path.name for path in folder.glob("*.jar")} - {jar.file_name for jar in lock.jars}):
         raise BrokerError(f"{folder} holds {', '.join(extra)}, which the lock file does not name: remove it.")
-    for jar in jars:
+    for jar in lock.jars:
         path = folder / jar.file_name
         if _sha256(path) != jar.sha256:
             raise BrokerError(
                 f"{path} is not the file that the lock names: its SHA-256 differs. Delete it and run again"
                 f" with a network, or put the real {jar.coordinate} in its place."
             )
-    return [folder / jar.file_name for jar in jars]
+    return [folder / jar.file_name for jar in lock.jars]
 
 
-def _fetch(folder: Path, jars: Sequence[Jar], progress: Progress) -> None:
+def _fetch(folder: Path, lock: Lock, progress: Progress) -> None:
     """Fill the cache folder; a second process waits for the first and then finds nothing left to do."""
     scratch = folder.with_name(f"{folder.name}.part")
     folder.mkdir(parents=True, exist_ok=True)
     with _held(folder.with_name(f"{folder.name}.flock")):
-        missing = _missing(folder, jars)
+        missing = _missing(folder, lock)
         shutil.rmtree(scratch, ignore_errors=True)
         try:
             _download(missing, scratch, folder, progress)
         except (OSError, RuntimeError) as error:
-            raise BrokerError(_unreachable(folder, _missing(folder, jars), error)) from error
+            raise BrokerError(_unreachable(folder, _missing(folder, lock), error)) from error
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _download(jars: Sequence[Jar], scratch: Path, folder: Path, progress: Progress) -> None:
+def _download(lock: Lock, scratch: Path, folder: Path, progress: Progress) -> None:
     """Fetch each jar into ``scratch``, and rename it into ``folder`` when its SHA-256 is right.
 
     Raises OSError when the network fails, RuntimeError when no repository has the jar, BrokerError when
     its content is not the lock's.
     """
-    done_bytes, total_bytes, told = 0, sum(jar.size_bytes for jar in jars), 0.0
+    done_bytes, told = 0, 0.0
     with ThreadPoolExecutor(_DOWNLOADS_AT_ONCE) as pool:
-        downloads = {pool.submit(_download_one, jar, scratch): jar for jar in jars}
+        downloads = {pool.submit(_download_one, jar, scratch): jar for jar in lock.jars}
         try:
             for download in as_completed(downloads):
                 if time.monotonic() - told > _PROGRESS_EVERY_S:
-                    done = f"{_mb(done_bytes)} of {_mb(total_bytes)} MB"
-                    progress(f"downloading Apache Kafka {KAFKA_VERSION}: {done}")
+                    done = f"{_mb(done_bytes)} of {_mb(lock.size_bytes)} MB"
+                    progress(f"downloading Apache Kafka {lock.version}: {done}")
                     told = time.monotonic()
                 jar = downloads[download]
                 download.result().replace(folder / jar.file_name)
@@ -181,20 +217,9 @@ def _mb(size_bytes: int) -> int:
     return round(size_bytes / 1e6)
 
 
-def _names(jars: Sequence[Jar]) -> str:
-    if len(jars) <= 5:
-        return ", ".join(jar.file_name for jar in jars)
-    lock = resources.files(__package__).joinpath(f"kafka-{KAFKA_VERSION}.lock")
-    return f"org.apache.kafka:kafka_2.13:{KAFKA_VERSION} and what it needs, one by one in {lock}"
-
-
-def _describe(jars: Sequence[Jar]) -> str:
-    return f"{len(jars)} jars of Apache Kafka {KAFKA_VERSION} ({_mb(sum(jar.size_bytes for jar in jars))} MB)"
-
-
-def _unreachable(folder: Path, missing: Sequence[Jar], error: Exception) -> str:
+def _unreachable(folder: Path, missing: Lock, error: Exception) -> str:
     return (
-        f"{_describe(missing)} could not be downloaded from Maven Central: {_names(missing)}."
+        f"{missing} could not be downloaded from Maven Central: {missing.names}."
         " Nothing else is missing. Run again with a network (it is needed this once; what has come is kept),"
         f" or copy {folder} from a machine that has it, or name a folder that holds the jars (jars_dir)."
         f" Cause: {error}"

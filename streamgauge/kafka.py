@@ -4,16 +4,16 @@ import asyncio
 import random
 import ssl
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.coordinator.protocol import ConsumerProtocol
-from aiokafka.errors import KafkaConnectionError, KafkaError, KafkaTimeoutError
+from aiokafka.errors import CoordinatorLoadInProgressError, KafkaConnectionError, KafkaError
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 
 from streamgauge.errors import Stopped, StreamgaugeError
@@ -22,12 +22,14 @@ from streamgauge.settings import KafkaSettings
 
 log = structlog.get_logger(__name__)
 
+T = TypeVar("T")
+
 CLOSE_TIMEOUT_S = 3.0
 ABANDON_TIMEOUT_S = 0.5
 CAREFUL_POLL_MS = 100
 MAX_BACKOFF_S = 5.0
 COORDINATOR_TIMEOUT_S = 10.0
-COORDINATOR_BACKOFF_S = 0.2
+RETRY_BACKOFF_S = 0.2
 
 
 def client_options(settings: KafkaSettings) -> dict[str, Any]:
@@ -192,19 +194,28 @@ async def owned_partitions(admin: AIOKafkaAdminClient, group: str, client_id: st
 
 
 async def committed_offset(admin: AIOKafkaAdminClient, group: str, tp: TopicPartition) -> OffsetAndMetadata | None:
-    """The group's committed offset as its coordinator tells it now, None when there is none.
+    """The group's committed offset as its coordinator tells it now, None when there is none. Raises KafkaError."""
 
-    A coordinator that is still loading tells nothing, which is not the same: it is asked again. Raises KafkaError.
-    """
-    deadline = Deadline(COORDINATOR_TIMEOUT_S)
-    while deadline.left_s:
+    async def ask() -> OffsetAndMetadata:
+        answer: dict[TopicPartition, OffsetAndMetadata] = await admin.list_consumer_group_offsets(
+            group, partitions=[tp]
+        )
+        if tp not in answer:
+            # What a coordinator answers that is still loading; it does not mean that there is no offset.
+            raise CoordinatorLoadInProgressError(f"no offset told for {tp.topic}-{tp.partition}")
+        return answer[tp]
+
+    committed = await persistently(ask, COORDINATOR_TIMEOUT_S)
+    return committed if committed.offset >= 0 else None
+
+
+async def persistently(ask: Callable[[], Awaitable[T]], timeout_s: float) -> T:
+    """Ask again, for so long, while the cluster is in a state that passes: a broker is down, a leader moves."""
+    deadline = Deadline(timeout_s)
+    while True:
         try:
-            answer = await admin.list_consumer_group_offsets(group, partitions=[tp])
+            return await ask()
         except KafkaError as error:
-            if not error.retriable:
+            if not error.retriable or not deadline.left_s:
                 raise
-        else:
-            if tp in answer:
-                return answer[tp] if answer[tp].offset >= 0 else None
-        await asyncio.sleep(jittered(COORDINATOR_BACKOFF_S))
-    raise KafkaTimeoutError(f"the coordinator of group {group} tells no offset for {tp.topic}-{tp.partition}")
+        await asyncio.sleep(jittered(RETRY_BACKOFF_S))

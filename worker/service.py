@@ -7,7 +7,7 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from prometheus_client import CollectorRegistry
 
-from streamgauge.kafka import admin_client, client_options, close_consumer
+from streamgauge.kafka import admin_client, client_options, close_consumer, persistently
 from streamgauge.settings import KafkaSettings, TopicSettings
 from streamgauge.telemetry import serve_http, service_registry
 from streamgauge.topics import check
@@ -49,7 +49,7 @@ class Worker:
         """Work until `stop` is set. Raises StreamgaugeError, perhaps in an exception group."""
         await asyncio.to_thread(self._model.verify)
         async with admin_client(self._kafka, stop) as admin:
-            topics = await check(admin, self._topics)
+            topics = await persistently(lambda: check(admin, self._topics), self._kafka.connect_timeout_s)
             output_bytes = min(int(topics[name].config["max.message.bytes"]) for name in self._topics.outputs)
             consumer = self._consumer()
             cluster = Cluster(
