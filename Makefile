@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --constraint constraints.txt
 
-.PHONY: help demo test lint clean
+.PHONY: help demo test soak lint clean
 
 help:  ## This list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -13,6 +13,9 @@ demo: .venv/demo  ## Kafka, worker, listener and producer with a live view; ARGS
 
 test: .venv/dev  ## Everything that can run on this machine; ARGS="-k NAME" for a part
 	$(BIN)/python -m pytest $(ARGS)
+
+soak: .venv/dev  ## Hundreds of random faults, half an hour; ARGS="--records N --faults N --nodes N --seed N --json"
+	@$(BIN)/python -m tests.faults.soak $(ARGS)
 
 lint: .venv/dev  ## Style, types and import rules
 	$(BIN)/ruff check

@@ -1,9 +1,12 @@
 """What tests do with a real Kafka: fresh topics, publish, read everything that is committed."""
 
 import asyncio
+import os
+import sys
 import uuid
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
@@ -12,6 +15,8 @@ from aiokafka.structs import TopicPartition
 from streamgauge.settings import KafkaSettings, TopicSettings
 from streamgauge.topics import make_right
 from tests.oracle import Input
+
+ROOT = Path(__file__).parents[1]
 
 
 class Kafka(NamedTuple):
@@ -77,10 +82,33 @@ class Stream:
             consumer.assign(partitions)
             return {tp.partition: await consumer.committed(tp) for tp in partitions}
 
+    @property
+    def worker_environment(self) -> dict[str, str]:
+        """What `python -m worker` needs to work on this stream."""
+        return os.environ | {
+            "STREAMGAUGE_KAFKA_BOOTSTRAP_SERVERS": self.kafka.bootstrap_servers,
+            "STREAMGAUGE_TOPIC_PREFIX": self.topics.prefix,
+            "STREAMGAUGE_WORKER_GROUP": self.group,
+            "STREAMGAUGE_WORKER_HTTP_PORT": "0",
+        }
+
     async def all_committed(self, next_offset: int) -> None:
         """Wait until the group has committed up to `next_offset` in every partition."""
         while set((await self.committed()).values()) != {next_offset}:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
+
+
+async def worker_refusal(stream: Stream) -> tuple[int | None, str]:
+    """Run the real worker until it ends by itself; returns its exit code and what it wrote to standard error."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "worker", env=stream.worker_environment, cwd=ROOT, stderr=asyncio.subprocess.PIPE
+    )
+    try:
+        _output, errors = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+    return process.returncode, errors.decode()
 
 
 async def until(fact: Callable[[], bool]) -> None:

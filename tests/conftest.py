@@ -1,4 +1,7 @@
-"""The broker of the tests: `KAFKA_BOOTSTRAP_SERVERS` when that is set, else the embedded Apache Kafka."""
+"""The broker of the tests: `KAFKA_BOOTSTRAP_SERVERS` when that is set, else the embedded Apache Kafka.
+
+`pytest --kafka-version 3.9.2` embeds the oldest that is tested; there must be a lock file for it.
+"""
 
 import os
 from collections.abc import Iterator
@@ -6,14 +9,26 @@ from collections.abc import Iterator
 import pytest
 
 from streamgauge.broker import EmbeddedKafka
+from streamgauge.jars import KAFKA_VERSION
 from tests.cluster import Kafka
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Which Apache Kafka is embedded."""
+    parser.addoption("--kafka-version", default=KAFKA_VERSION, help=f"embedded Apache Kafka (default {KAFKA_VERSION})")
+
+
 @pytest.fixture(scope="session")
-def kafka() -> Iterator[Kafka]:
+def kafka_version(pytestconfig: pytest.Config) -> str:
+    """The version of the embedded Apache Kafka."""
+    return str(pytestconfig.getoption("--kafka-version"))
+
+
+@pytest.fixture(scope="session")
+def kafka(kafka_version: str) -> Iterator[Kafka]:
     """A Kafka for the whole run."""
     if servers := os.environ.get("KAFKA_BOOTSTRAP_SERVERS"):
         yield Kafka(servers)
         return
-    with EmbeddedKafka() as embedded:
+    with EmbeddedKafka(version=kafka_version) as embedded:
         yield Kafka(embedded.bootstrap_servers)

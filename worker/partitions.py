@@ -79,6 +79,7 @@ class Partitions(ConsumerRebalanceListener):  # type: ignore[misc]
         self._on_retire: Callable[[], None] = lambda: None
         self._publishing = Publishing(settings, topics, origin, metrics, self._moved)
         self.watchdog = Watchdog(settings.stall_timeout_s, self._has_lag)
+        self._is_handing_back = False
         self.has_joined = False
         metrics.credit_records.set_function(lambda: credit.records)
         metrics.credit_bytes.set_function(lambda: credit.bytes)
@@ -153,6 +154,7 @@ class Partitions(ConsumerRebalanceListener):  # type: ignore[misc]
 
     async def _hand_back(self) -> None:
         """Drain within the budget, then cut off: what is not committed is left to the next owner."""
+        self._is_handing_back = True
         tasks = dict(self._tasks)
         for tp, task in tasks.items():
             if tp in self._slots:
@@ -168,6 +170,7 @@ class Partitions(ConsumerRebalanceListener):  # type: ignore[misc]
                 log.warning("group.drain_cut_off", partitions=len(late), budget_s=self._settings.drain_budget_s)
                 await asyncio.wait(late)
         self._tasks.clear()
+        self._is_handing_back = False
 
     async def _serve(self, tp: TopicPartition) -> None:
         """Own a partition until it is taken away; whatever goes wrong with it, begin again with a fence."""
@@ -179,6 +182,8 @@ class Partitions(ConsumerRebalanceListener):  # type: ignore[misc]
             except (KafkaError, TimeoutError) as error:
                 if isinstance(error, HOPELESS):
                     raise
+                if self._is_handing_back:
+                    return
                 log.warning("partition.reopening", partition=tp.partition, error=type(error).__name__)
                 self.watchdog.moved()
             # The failure's traceback holds all that the slot held, in cycles that might live for minutes.

@@ -66,6 +66,10 @@ class Replica:
         """Wait until the log holds `text`."""
         await until(lambda: text in self.log)
 
+    @property
+    def has_ended(self) -> bool:
+        return self._process.returncode is not None
+
     async def ended(self) -> int:
         """Wait for the exit code."""
         return await self._process.wait()

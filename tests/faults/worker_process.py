@@ -4,34 +4,25 @@ Run as `python -m tests.faults.worker_process '{"bootstrap_servers": …}'`; see
 lines on standard error (the worker's own log), and freezes or dies by real signals.
 """
 
-import os
-import signal
 import sys
-from collections.abc import Callable
 from typing import Any
+from unittest import mock
 
 import msgspec
-from aiokafka import AIOKafkaProducer
 from prometheus_client import CollectorRegistry
 
+import worker.partitions
 import worker.transaction
 from streamgauge.lifecycle import run
 from streamgauge.settings import KafkaSettings, LogSettings, TopicSettings
 from streamgauge.telemetry import serve_http, set_up_logging
-from tests.echo import EchoModel
+from tests.faults import hooks, wrong
+from tests.faults.holding_model import HoldingModel
+from tests.faults.steps import STEPS, arm
 from worker.service import Worker
 from worker.settings import WorkerSettings
 
-STEPS = {
-    "fencing": ("start", "before"),
-    "fenced": ("start", "after"),
-    "begun": ("begin_transaction", "after"),
-    "sent": ("send_batch", "after"),
-    "offsets": ("send_offsets_to_transaction", "after"),
-    "committing": ("commit_transaction", "before"),
-    "committed": ("commit_transaction", "after"),
-}
-"""Where the process can be hurt: a call of the transactional producer, and which side of it."""
+__all__ = ["STEPS", "Plan"]
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,51 +35,72 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     step: str | None = None
     nth: int = 1
     signal: str = "SIGSTOP"
+    then: tuple[str, int, str] | None = None
+    """A second fault: its step, passing and signal."""
     one_id_per_worker: bool = False
     """The control: transactional ids as client documentation shows them, one for each worker."""
+    control: str | None = None
+    """Any other wrong variant, by its name in `tests.faults.wrong`."""
+    fail_delivery: int | None = None
+    """The nth batch of results is not delivered: the client gives it up."""
+    holds: bool = True
+    """Whether texts that ask for it are held in the model at all."""
+    release_at: int | None = None
+    """Held texts leave the model when the outcome of this offset is known."""
+    release_when_reopened: bool = False
+    """Held texts leave the model when their record is fetched again."""
+    max_batch_bytes: int | None = None
+    """Of a batch of output: small, and each transaction has several."""
+    open_timeout_s: float | None = None
+    """For a fence and for the reading of where to start; a script may not have the worker's patience."""
     settings: dict[str, Any] = {}
 
 
 def main() -> None:
     plan = msgspec.json.decode(sys.argv[1], type=Plan)
     set_up_logging(LogSettings(format="json"))
-    if plan.step:
-        _arm(plan, *STEPS[plan.step])
-    if plan.one_id_per_worker:
-        own_id = f"{plan.instance}-{{0.partition}}"
-        setattr(worker.transaction, "transactional_id", lambda _group, tp: own_id.format(tp))  # noqa: B010
+    model = HoldingModel()
+    _prepare(plan, model)
     kafka, topics = KafkaSettings(bootstrap_servers=plan.bootstrap_servers), TopicSettings(prefix=plan.prefix)
     settings = WorkerSettings(group=plan.group, instance=plan.instance, http_port=0, **plan.settings)
     registry = CollectorRegistry()
 
     async def serve(stop: Any) -> None:
-        replica = Worker(kafka, topics, settings, registry, EchoModel())
+        replica = Worker(kafka, topics, settings, registry, model)
         async with serve_http("127.0.0.1", 0, registry, live=replica.live, ready=replica.ready):
             await replica.run(stop)
 
     run(serve)
 
 
-def _arm(plan: Plan, method: str, side: str) -> None:
-    original = getattr(AIOKafkaProducer, method)
-    passings = 0
+def _prepare(plan: Plan, model: HoldingModel) -> None:
+    """Patch what the plan asks for; the wrong variant first, so that steps are found in it too."""
+    if plan.one_id_per_worker:
+        wrong.one_id_per_worker(plan.instance)
+    if plan.control:
+        wrong.VARIANTS[plan.control]()
+    if plan.fail_delivery:
+        hooks.fail_delivery(plan.fail_delivery)
+    if plan.release_at is not None:
+        hooks.release_at(plan.release_at, model)
+    if plan.release_when_reopened:
+        hooks.release_when_reopened(model)
+    _limit(plan)
+    if not plan.holds:
+        model.release()
+    if plan.step:
+        arm(plan.step, plan.nth, plan.signal, model)
+    if plan.then:
+        arm(*plan.then, model)
 
-    def strike() -> None:
-        nonlocal passings
-        passings += 1
-        if passings == plan.nth:
-            os.kill(os.getpid(), signal.Signals[plan.signal])
 
-    async def hurt(self: AIOKafkaProducer, *args: Any, **kwargs: Any) -> Any:
-        if side == "before":
-            strike()
-        result = await original(self, *args, **kwargs)
-        if side == "after":
-            strike()
-        return result
-
-    patched: Callable[..., Any] = hurt
-    setattr(AIOKafkaProducer, method, patched)
+def _limit(plan: Plan) -> None:
+    """Smaller batches and less patience, where the plan says so."""
+    if plan.max_batch_bytes:
+        mock.patch.object(worker.transaction, "MAX_BATCH_BYTES", plan.max_batch_bytes).start()
+    if plan.open_timeout_s:
+        for module in (worker.transaction, worker.partitions):
+            mock.patch.object(module, "OPEN_TIMEOUT_S", plan.open_timeout_s).start()
 
 
 if __name__ == "__main__":

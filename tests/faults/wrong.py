@@ -1,0 +1,140 @@
+"""Wrong variants of the worker, one for each guarantee; a test that does not catch its variant proves nothing."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+from unittest import mock
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.structs import OffsetAndMetadata, TopicPartition
+
+import worker.service
+import worker.slot
+import worker.start
+import worker.transaction
+from streamgauge.kafka import admin_client, committed_offset
+from streamgauge.settings import KafkaSettings, TopicSettings
+from worker.output import OutputRecord
+from worker.publish import Publishing
+from worker.sequencer import Sequencer
+from worker.settings import WorkerSettings
+from worker.slot import Outcome, Slot
+from worker.transaction import Writer
+
+
+def one_id_per_worker(instance: str) -> None:
+    """Transactional ids as client documentation shows them: another replica's writer is never fenced."""
+    mock.patch.object(worker.transaction, "transactional_id", lambda _group, tp: f"{instance}-{tp.partition}").start()
+
+
+def offset_before_fence() -> None:
+    """Reads the committed offset first: what an earlier owner commits before the fence is not seen."""
+    right, read = worker.transaction.fenced_writer, committed_offset
+    starts: dict[TopicPartition, OffsetAndMetadata | None] = {}
+
+    @asynccontextmanager
+    async def read_then_fence(
+        kafka: KafkaSettings, topics: TopicSettings, settings: WorkerSettings, source: TopicPartition, max_bytes: int
+    ) -> AsyncIterator[Writer]:
+        async with admin_client(kafka) as admin:
+            starts[source] = await read(admin, settings.group, source)
+        async with right(kafka, topics, settings, source, max_bytes) as writer:
+            yield writer
+
+    async def as_read(_admin: Any, _group: str, tp: TopicPartition) -> OffsetAndMetadata | None:
+        return starts[tp]
+
+    mock.patch.object(worker.service, "fenced_writer", read_then_fence).start()
+    mock.patch.object(worker.start, "committed_offset", as_read).start()
+
+
+class HighestFinished:
+    """A writer that commits past whatever has an outcome, gaps before it or not."""
+
+    def __init__(self, slot: Slot, writer: Writer) -> None:
+        self._slot, self._writer = slot, writer
+
+    async def commit(self, records: Sequence[OutputRecord], next_offset: OffsetAndMetadata) -> None:
+        highest = max(self._slot._sequencer._finished, default=-1)
+        await self._writer.commit(records, OffsetAndMetadata(max(next_offset.offset, highest + 1), ""))
+
+
+def highest_finished() -> None:
+    """Commits the highest finished offset, not the end of the contiguous run."""
+    right = Publishing._commit
+
+    async def commit(self: Publishing, slot: Slot, writer: Writer, run: list[Outcome]) -> None:
+        await right(self, slot, HighestFinished(slot, writer), run)
+
+    mock.patch.object(Publishing, "_commit", commit).start()
+
+
+def unawaited_send() -> None:
+    """Nobody learns whether a batch was delivered."""
+    right = AIOKafkaProducer.send_batch
+
+    async def send_batch(self: AIOKafkaProducer, *args: Any, **kwargs: Any) -> asyncio.Future[None]:
+        delivery = await right(self, *args, **kwargs)
+        delivery.add_done_callback(lambda done: done.exception())
+        told: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        told.set_result(None)
+        return told
+
+    mock.patch.object(AIOKafkaProducer, "send_batch", send_batch).start()
+
+
+class Endless(Sequencer[Outcome]):
+    """An order for all epochs: it takes offsets again, and any outcome for them."""
+
+    def expect(self, offset: int) -> None:
+        self._expected.append(offset)
+        self._advance()
+
+    def finish(self, offset: int, outcome: Outcome) -> None:
+        self._finished[offset] = outcome
+        self._advance()
+
+    def _advance(self) -> None:
+        while self._expected and self._expected[0] in self._finished:
+            self._run.append(self._finished[self._expected.popleft()])
+
+
+def no_epoch() -> None:
+    """A partition's order outlives its epochs, and late outcomes of an old epoch are taken into the new one."""
+    orders: dict[TopicPartition, Endless] = {}
+    current: dict[TopicPartition, Slot] = {}
+    begin = Slot.__init__
+
+    def begin_again(self: Slot, partition: TopicPartition, *args: Any) -> None:
+        begin(self, partition, *args)
+        self._sequencer = orders.setdefault(partition, Endless())
+        current[partition] = self
+
+    def finish(self: Slot, outcome: Outcome) -> None:
+        orders[self.partition].finish(outcome.record.offset, outcome)
+        current[self.partition]._changed.set()
+
+    mock.patch.object(Slot, "__init__", begin_again).start()
+    mock.patch.object(Slot, "finish", finish).start()
+
+
+class Unordered(Sequencer[Outcome]):
+    """Hands outcomes out in the order in which they finish."""
+
+    def finish(self, offset: int, outcome: Outcome) -> None:
+        self._run.append(outcome)
+
+
+def no_sequencer() -> None:
+    """Outcomes are published as they come."""
+    mock.patch.object(worker.slot, "Sequencer", Unordered).start()
+
+
+VARIANTS: dict[str, Callable[[], None]] = {
+    "offset_before_fence": offset_before_fence,
+    "highest_finished": highest_finished,
+    "unawaited_send": unawaited_send,
+    "no_epoch": no_epoch,
+    "no_sequencer": no_sequencer,
+}
