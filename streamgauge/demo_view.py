@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -20,15 +20,6 @@ LATEST = 2000
 """Results whose latencies are shown while the demo runs; the summary covers all."""
 PLAIN_EVERY_S = 2.0
 LIVE_EVERY_S = 0.25
-
-
-class Judged(Protocol):
-    """What the listener says so far."""
-
-    @property
-    def judged(self) -> int: ...
-    @property
-    def correct(self) -> int: ...
 
 
 @dataclass

@@ -23,8 +23,9 @@ from worker.transaction import fenced_writer
 
 log = structlog.get_logger(__name__)
 
-REBALANCE_MARGIN_S = 22.0
-"""The group waits for our drain this much longer than its budget, for producers to close and the join itself."""
+REBALANCE_MARGIN_S = 7.0
+"""The group waits for us this much longer than the drain budget, for producers to close and the join itself; a member
+that is gone without a word can hold up a rebalance for as long."""
 NEVER_MS = 2**31 - 1
 """aiokafka leaves the group when nobody polls for so long; our backpressure is not to poll, our watchdog `/livez`."""
 

@@ -17,7 +17,7 @@ from worker.output import OutputRecord
 from worker.settings import WorkerSettings
 
 MAX_BATCH_BYTES = 512 * 1024
-OPEN_TIMEOUT_S = 30.0
+OPEN_TIMEOUT_S = 15.0
 """For fencing: the broker ends an earlier transaction first, and its coordinator may be moving."""
 BROKER_MARGIN_S = 5.0
 """The broker gives a transaction up later than we do, so that the outcome of ours is never decided behind our back."""
