@@ -41,7 +41,7 @@ log = structlog.get_logger(__name__)
 
 POLL_TIMEOUT_MS = 1000
 LAG_TIMEOUT_S = 5.0
-COLLECT_EVERY_S = 5.0
+COLLECT_EVERY_S = 1.0
 """A collection takes tens of milliseconds of the event loop, and partitions fail together."""
 MAX_POLL_RECORDS = 256
 """A poll's records are decoded in one go: so many keep the event loop free of long steps."""
@@ -190,8 +190,8 @@ class Partitions(ConsumerRebalanceListener):  # type: ignore[misc]
                     return
                 log.warning("partition.reopening", partition=tp.partition, error=type(error).__name__)
                 self.watchdog.moved()
-            self._collect_garbage()
             await self._until_ours(tp)
+            self._collect_garbage()
 
     async def _serve_epoch(self, tp: TopicPartition, writer: Writer) -> None:
         async with asyncio.timeout(OPEN_TIMEOUT_S):

@@ -37,6 +37,8 @@ BASELINE_BYTES = 240 * MB
 """Python, ONNX Runtime and the default model, before the first record."""
 WORKING_BYTES = (15 + 45 * DEFAULTS.model_slots) * MB
 """A chunk in the tokenizer, and a batch of 512 tokens in each model slot; the allocator keeps both."""
+EPOCHS = 3
+"""What is held, and what failed attempts held before: theirs lives until it is collected."""
 COPIES = 5
 """Of the largest record, a partition: a poll past the credit, aiokafka's prefetch, and a batch on its way out (3)."""
 
