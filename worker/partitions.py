@@ -6,7 +6,6 @@ The group gives liveness, never correctness: whoever fenced last is the only one
 
 import asyncio
 import gc
-import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 
 import structlog
@@ -41,8 +40,6 @@ log = structlog.get_logger(__name__)
 
 POLL_TIMEOUT_MS = 1000
 LAG_TIMEOUT_S = 5.0
-COLLECT_EVERY_S = 1.0
-"""A collection takes tens of milliseconds of the event loop, and partitions fail together."""
 MAX_POLL_RECORDS = 256
 """A poll's records are decoded in one go: so many keep the event loop free of long steps."""
 REOPEN_BACKOFF_S = 0.5
@@ -83,7 +80,6 @@ class Partitions(ConsumerRebalanceListener):  # type: ignore[misc]
         self._publishing = Publishing(settings, topics, origin, metrics, self._moved)
         self.watchdog = Watchdog(settings.stall_timeout_s, self._has_lag)
         self._is_handing_back = False
-        self._collected_s = 0.0
         self.has_joined = False
         metrics.credit_records.set_function(lambda: credit.records)
         metrics.credit_bytes.set_function(lambda: credit.bytes)
@@ -190,8 +186,9 @@ class Partitions(ConsumerRebalanceListener):  # type: ignore[misc]
                     return
                 log.warning("partition.reopening", partition=tp.partition, error=type(error).__name__)
                 self.watchdog.moved()
+            # The failure's traceback holds all that the slot held, in cycles that might live for minutes.
+            gc.collect()
             await self._until_ours(tp)
-            self._collect_garbage()
 
     async def _serve_epoch(self, tp: TopicPartition, writer: Writer) -> None:
         async with asyncio.timeout(OPEN_TIMEOUT_S):
@@ -209,13 +206,6 @@ class Partitions(ConsumerRebalanceListener):  # type: ignore[misc]
             if tp in self._cluster.consumer.assignment():
                 self._cluster.consumer.pause(tp)
             log.info("partition.closed", partition=tp.partition, epoch=slot.epoch, offset=slot.position)
-
-    def _collect_garbage(self) -> None:
-        """A failure's traceback holds all that its slot held, in cycles that might live for minutes."""
-        now_s = time.monotonic()
-        if now_s - self._collected_s > COLLECT_EVERY_S:
-            self._collected_s = now_s
-            gc.collect()
 
     async def _until_ours(self, tp: TopicPartition) -> None:
         """Fence again only while the coordinator says that the partition is still ours: else two owners would duel."""
