@@ -1,11 +1,12 @@
 """The command line: the one place that knows all services, each imported only when its command runs."""
 
 import asyncio
+import json
 import os
 import sys
 from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -248,3 +249,58 @@ def demo(
 
     options = DemoOptions(duration, rate, input_file, jars_dir, http_port, as_json)
     _run(lambda stop: run_demo(options, stop), quiet=True)
+
+
+@app.command(
+    epilog="Examples:  streamgauge stats --from 1h --every 5m   |   streamgauge stats --from 7d --by worker --json"
+)
+def stats(
+    since: Annotated[
+        str, typer.Option("--from", help="1h (so long ago), earliest, or a time: 2026-01-31T12:00.")
+    ] = "1h",
+    every: Annotated[str, typer.Option(help="A row for each 90s, 5m, 1h, 7d.")] = "1m",
+    by: Annotated[
+        Literal["time", "worker", "partition", "model"], typer.Option(help="What rows are made of.")
+    ] = "time",
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object: rows by name.")] = False,
+    bootstrap_servers: Bootstrap = None,
+) -> None:
+    """Throughput and latency of the past, as a table, from the metrics topic alone."""
+    from streamgauge import stats as module
+    from streamgauge.reading import clock_ms, moment_ms, seconds
+
+    kafka, topics = load(KafkaSettings, bootstrap_servers=bootstrap_servers), load(TopicSettings)
+    since_ms, collected = moment_ms(since, clock_ms()), module.Stats(by, seconds(every))
+    _run(lambda _stop: module.collect(kafka, topics, since_ms, collected), quiet=True)
+    rows = collected.rows()
+    if as_json:
+        typer.echo(json.dumps(rows))
+    elif rows:
+        module.show(rows)
+    else:
+        typer.echo(f"no transaction since {since}", err=True)
+
+
+@app.command(epilog="Examples:  streamgauge tail results   |   streamgauge tail dead-letters --from 1d --values")
+def tail(
+    what: Annotated[Literal["results", "metrics", "dead-letters"], typer.Argument(help="Which topic.")],
+    since: Annotated[
+        str | None, typer.Option("--from", help="1h (so long ago), earliest, or a time; unset: only what comes.")
+    ] = None,
+    values: Annotated[
+        bool, typer.Option("--values", help="With keys and values of dead letters: these are users' texts.")
+    ] = False,
+    bootstrap_servers: Bootstrap = None,
+) -> None:
+    """Show results, metric events or dead letters as they are committed, a line each, until Ctrl-C."""
+    from streamgauge import tail as module
+    from streamgauge.reading import clock_ms, moment_ms
+
+    kafka, topics = load(KafkaSettings, bootstrap_servers=bootstrap_servers), load(TopicSettings)
+    topic, line_of = {
+        "results": (topics.results, lambda record: module.result_line(record.value)),
+        "metrics": (topics.metrics, lambda record: module.metric_line(record.value)),
+        "dead-letters": (topics.dead_letter, lambda record: module.dead_letter_line(record, with_value=values)),
+    }[what]
+    since_ms = moment_ms(since, clock_ms()) if since else None
+    _run(lambda stop: module.tail(kafka, topic, since_ms, line_of, stop), quiet=True)

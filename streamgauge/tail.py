@@ -1,0 +1,91 @@
+"""One line a record of an output topic, live: what `streamgauge tail` shows. Never a text, unless it is asked for."""
+
+import asyncio
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+from aiokafka import AIOKafkaConsumer
+
+from streamgauge.events import decode_measurement, decode_prediction, last_header
+from streamgauge.reading import reader
+from streamgauge.settings import KafkaSettings
+
+POLL_MS = 1000
+MAX_SHOWN_CHARS = 2000
+
+
+def result_line(value: bytes) -> str:
+    """Position, label, score, id and times of a result."""
+    event = decode_prediction(value)
+    ms = (event.timings.tokenize_s + event.timings.queue_s + event.timings.infer_s) * 1000
+    where = f"{event.source.partition}:{event.source.offset}"
+    tokens = f"{event.tokens} tokens{', truncated' if event.truncated else ''}"
+    return f"{where:>12}  {event.label:<10} {event.score:.3f}  {ms:7.1f} ms  {tokens:<10}  {event.id}"
+
+
+def metric_line(value: bytes) -> str:
+    """What a transaction covered."""
+    event = decode_measurement(value)
+    where = f"{event.partition}:{event.first_offset}-{event.last_offset}"
+    mean_s = event.latency.sum / event.records if event.records else 0.0
+    dead = sum(event.dead_letters.values())
+    return (
+        f"{event.began_at}  {where:>20}  {event.records:5} records  {dead:3} dead  {event.tokens:6} tokens  "
+        f"latency mean {mean_s:.3f} s, max {event.latency.max:.3f} s  {event.worker}"
+    )
+
+
+def dead_letter_line(record: Any, *, with_value: bool) -> str:
+    """Reason and origin; key and value only if asked for, because they are users'."""
+    reason, message = _error(record, "exception.class.name"), _error(record, "exception.message")
+    where = ":".join(_error(record, part) for part in ("topic", "partition", "offset"))
+    line = f"{where}  {reason}  {message}"
+    return f"{line}  key={_bytes(record.key)} value={_bytes(record.value)}" if with_value else line
+
+
+def _error(record: Any, name: str) -> str:
+    return (last_header(record.headers, f"__connect.errors.{name}") or b"?").decode(errors="replace")
+
+
+def _bytes(value: bytes | None) -> str:
+    return "null" if value is None else value[:MAX_SHOWN_CHARS].decode(errors="backslashreplace")
+
+
+def harmless(line: str) -> str:
+    """Without what would steer a terminal, or look like another line: ids and values are written by strangers."""
+    return "".join(char if char.isprintable() else f"\\x{ord(char):02x}" for char in line)
+
+
+async def tail(
+    kafka: KafkaSettings, topic: str, since_ms: int | None, line_of: Callable[[Any], str], stop: asyncio.Event
+) -> None:
+    """Print records as they are committed, until `stop` is set or nobody reads any more."""
+    async with reader(kafka, topic, since_ms) as consumer, asyncio.TaskGroup() as tasks:
+        stopping = tasks.create_task(stop.wait(), name="stop")
+        printing = tasks.create_task(_print(consumer, line_of), name="print")
+        await asyncio.wait({stopping, printing}, return_when=asyncio.FIRST_COMPLETED)
+        for task in (stopping, printing):
+            task.cancel()
+
+
+async def _print(consumer: AIOKafkaConsumer, line_of: Callable[[Any], str]) -> None:
+    while True:
+        for records in (await consumer.getmany(timeout_ms=POLL_MS)).values():
+            try:
+                for record in records:
+                    print(harmless(_line(record, line_of)))  # noqa: T201 - this is the output
+                sys.stdout.flush()
+            except BrokenPipeError:
+                # The reader has gone; what is still buffered must not fail when Python closes the stream.
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+                return
+
+
+def _line(record: Any, line_of: Callable[[Any], str]) -> str:
+    try:
+        return line_of(record)
+    except msgspec.MsgspecError:
+        return f"{record.topic}-{record.partition}@{record.offset} is no event of ours"
