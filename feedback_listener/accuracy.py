@@ -1,109 +1,145 @@
-"""What Prometheus scrapes: the join's numbers as gauges, read from its state when they are asked for.
+"""What Prometheus scrapes: the numbers of the last batch as gauges.
 
 Everything counted is additive over partitions, so that recording rules can sum; only `ml_model_accuracy` is a
 ratio, for one listener and a quick look. Until the listener has caught up, no number is shown: absent, not wrong.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Protocol
 
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from feedback_listener.join import WINDOWS, Join, Stream
-from feedback_listener.tally import BINS, DELAY_UNITS, PROBABILITY_UNITS, Tally
+from feedback_listener.join import WINDOWS, Age, Stream
+from feedback_listener.numbers import Numbers
+from feedback_listener.tally import BINS, DELAY_UNITS, PROBABILITY_UNITS, Outcome, Tally
+from feedback_listener.wire import Refusal
 
 SERIES = ("model", "partition", "window")
 LOWER_EDGES = tuple(str(number / BINS) for number in range(BINS))
 
+Row = tuple[tuple[str, str, str], Sequence[str], Tally]
+"""Values of SERIES, the model's classes, the sums."""
+
+
+class Shown(Protocol):
+    """What is asked of a listener."""
+
+    @property
+    def numbers(self) -> Numbers: ...
+    @property
+    def caught_up(self) -> bool: ...
+    def topic(self, stream: Stream) -> str: ...
+    def lag(self) -> dict[tuple[str, int], int]: ...
+    def store_bytes(self) -> int: ...
+
 
 class AccuracyCollector(Collector):
-    """Exports a join; `now_ms` is the clock, `caught_up` says whether the numbers are complete."""
+    """Exports the numbers of a listener, all of one moment."""
 
-    def __init__(
-        self, join: Join, topics: Mapping[Stream, str], now_ms: Callable[[], int], caught_up: Callable[[], bool]
-    ) -> None:
-        self._join = join
-        self._topics = topics
-        self._now_ms = now_ms
-        self._caught_up = caught_up
+    def __init__(self, listener: Shown) -> None:
+        self._listener = listener
 
     def collect(self) -> Iterable[Metric]:
-        self._join.advance(self._now_ms())
-        yield from self._listener()
-        if not self._caught_up():
-            return
-        yield from self._feedback()
-        yield from _judged(self._join)
-        yield from _calibration(self._join)
+        numbers = self._listener.numbers
+        with numbers.lock:
+            return [*self._state(numbers), *(self._counted(numbers) if self._listener.caught_up else ())]
 
-    def _listener(self) -> Iterator[Metric]:
-        ready = int(self._caught_up())
-        yield GaugeMetricFamily("streamgauge_listener_ready", "1 when the topics have been read to their end.", ready)
-        time_seconds = GaugeMetricFamily("streamgauge_listener_time_seconds", "The now that these numbers are of.")
-        time_seconds.add_metric((), self._join.now_ms / 1000)
-        yield time_seconds
-        position = GaugeMetricFamily(
-            "streamgauge_listener_position", "Next offset to read.", labels=("topic", "partition")
+    def _state(self, numbers: Numbers) -> Iterator[Metric]:
+        listener = self._listener
+        yield GaugeMetricFamily(
+            "streamgauge_listener_ready", "1 when the topics have been read to their end.", int(listener.caught_up)
         )
-        for stream, positions in self._join.positions.items():
-            for partition, offset in positions.items():
-                position.add_metric((self._topics[stream], str(partition)), offset)
+        now = GaugeMetricFamily("streamgauge_listener_time_seconds", "The now that these numbers are of.")
+        now.add_metric((), numbers.now_ms / 1000)
+        yield now
+        labels = ("topic", "partition")
+        position = GaugeMetricFamily("streamgauge_listener_position", "Next offset to be applied.", labels=labels)
+        for (stream, partition), offset in numbers.positions.items():
+            position.add_metric((listener.topic(stream), str(partition)), offset)
         yield position
+        lag = GaugeMetricFamily("streamgauge_listener_lag_records", "Offsets to the end of the topic.", labels=labels)
+        for (topic, partition), n in listener.lag().items():
+            lag.add_metric((topic, str(partition)), n)
+        yield lag
+        yield GaugeMetricFamily("streamgauge_listener_store_bytes", "Size of the store.", listener.store_bytes())
 
-    def _feedback(self) -> Iterator[Metric]:
-        outcomes = GaugeMetricFamily(
-            "streamgauge_feedback_labels", "What became of the retained labels.", labels=("outcome",)
+    def _counted(self, numbers: Numbers) -> Iterator[Metric]:
+        yield from _beside(numbers)
+        rows = list(_rows(numbers))
+        yield from _judged(rows)
+        yield from _calibration(rows)
+
+
+def _rows(numbers: Numbers) -> Iterator[Row]:
+    classes: dict[str, list[str]] = defaultdict(list)
+    for kind in numbers.kinds:
+        classes[kind.model] += [name for name in kind.classes if name not in classes[kind.model]]
+    for window, series in zip(WINDOWS, numbers.windows, strict=True):
+        for model, partition in numbers.windows[-1]:
+            yield (model, str(partition), window), classes[model], series.get((model, partition), Tally())
+
+
+def _beside(numbers: Numbers) -> Iterator[Metric]:
+    beside = numbers.beside
+    labels = GaugeMetricFamily(
+        "streamgauge_labels", "Labels, by whether their prediction may still come.", labels=("age",)
+    )
+    matched = GaugeMetricFamily(
+        "streamgauge_matched_labels", "Those of them with a prediction in the partition.", labels=("partition", "age")
+    )
+    partitions = sorted(partition for stream, partition in numbers.positions if stream is Stream.RESULTS)
+    for age in Age:
+        labels.add_metric((age,), beside.labels[age])
+        for partition in partitions:
+            matched.add_metric((str(partition), age), beside.matched[partition, age])
+    yield from (labels, matched)
+    for stream in Stream:
+        refused = GaugeMetricFamily(
+            f"streamgauge_{stream}_refused",
+            f"Retained records of {stream} that cannot be read.",
+            labels=("partition", "reason"),
         )
-        for outcome, n in self._join.outcomes().items():
-            outcomes.add_metric((outcome,), n)
-        yield outcomes
-        for stream in Stream:
-            refused = GaugeMetricFamily(
-                f"streamgauge_{stream}_refused",
-                f"Retained records of {stream} that cannot be read.",
-                labels=("reason",),
-            )
-            for reason, n in self._join.refused(stream).items():
-                refused.add_metric((reason,), n)
-            yield refused
+        for its_stream, partition in sorted(numbers.positions):
+            for reason in Refusal if its_stream is stream else ():
+                refused.add_metric((str(partition), reason), beside.refused[stream, partition, reason])
+        yield refused
 
 
-def _tallies(join: Join) -> Iterator[tuple[tuple[str, str, str], set[str], Tally]]:
-    """Label values, classes and tally of every model, partition and window."""
-    for (model, partition), series in join.series.items():
-        for window, tally in zip(WINDOWS, series.windows, strict=True):
-            yield (model, str(partition), window), series.classes, tally
-
-
-def _judged(join: Join) -> Iterator[Metric]:
+def _judged(rows: Sequence[Row]) -> Iterator[Metric]:
     judged = GaugeMetricFamily(
         "streamgauge_judged_predictions",
         "Predictions by the class that their label expected and the class predicted.",
         labels=(*SERIES, "expected", "predicted"),
     )
     predictions = GaugeMetricFamily("streamgauge_predictions", "Predictions, judged or not.", labels=SERIES)
+    outcomes = GaugeMetricFamily(
+        "streamgauge_prediction_labels", "Further labels of predictions.", labels=(*SERIES, "outcome")
+    )
     delay_sum = GaugeMetricFamily(
         "streamgauge_label_delay_seconds_sum", "From judged predictions to their labels.", labels=SERIES
     )
     delay_count = GaugeMetricFamily("streamgauge_label_delay_seconds_count", "Judged predictions.", labels=SERIES)
     samples: dict[tuple[str, str], list[int]] = defaultdict(lambda: [0, 0])
-    for key, classes, tally in _tallies(join):
-        matrix = {(expected, predicted): 0 for expected in sorted(classes) for predicted in sorted(classes)}
+    for key, classes, tally in rows:
+        matrix = {(expected, predicted): 0 for expected in classes for predicted in classes}
         delay = 0
         for (expected, predicted, _bin), (n, _confidence, _brier, delay_units) in tally.cells.items():
             matrix[expected, predicted] += n
             delay += delay_units
         for cell, n in matrix.items():
             judged.add_metric((*key, *cell), n)
+        for outcome in Outcome:
+            outcomes.add_metric((*key, outcome), tally.labels[outcome])
         predictions.add_metric(key, tally.predictions)
         delay_sum.add_metric(key, delay / DELAY_UNITS)
         delay_count.add_metric(key, sum(matrix.values()))
         of_all = samples[key[0], key[2]]
         of_all[0] += sum(n for (expected, predicted), n in matrix.items() if expected == predicted)
         of_all[1] += sum(matrix.values())
-    yield from (judged, predictions, delay_sum, delay_count)
+    yield from (judged, predictions, outcomes, delay_sum, delay_count)
     accuracy = GaugeMetricFamily(
         "ml_model_accuracy", "Share of this listener's judged predictions that are right.", labels=("model", "window")
     )
@@ -113,7 +149,7 @@ def _judged(join: Join) -> Iterator[Metric]:
     yield accuracy
 
 
-def _calibration(join: Join) -> Iterator[Metric]:
+def _calibration(rows: Sequence[Row]) -> Iterator[Metric]:
     """Bins are named by their lower edge."""
     labels = (*SERIES, "bin")
     n_of = GaugeMetricFamily(
@@ -126,7 +162,7 @@ def _calibration(join: Join) -> Iterator[Metric]:
     brier_of = GaugeMetricFamily(
         "streamgauge_brier_sum", "Squared distance of scores and truth, of judged predictions.", labels=SERIES
     )
-    for key, _classes, tally in _tallies(join):
+    for key, _classes, tally in rows:
         sums = [[0, 0, 0] for _ in range(BINS)]
         brier = 0
         for (expected, predicted, number), (n, confidence_units, brier_units, _delay) in tally.cells.items():

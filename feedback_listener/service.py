@@ -1,33 +1,44 @@
-"""The listener: reads both topics from the beginning of the join window, applies them to the join, serves it."""
+"""The listener: reads both topics from where its store stands, applies them, and serves the numbers."""
 
 import asyncio
-import gc
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
 
 import structlog
-from aiokafka import AIOKafkaConsumer, ConsumerRecord
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
 from aiokafka.structs import TopicPartition
 from prometheus_client import CollectorRegistry
 
 from feedback_listener.accuracy import AccuracyCollector
-from feedback_listener.join import Join, Snapshot, Stream
-from feedback_listener.settings import ListenerSettings
-from feedback_listener.wire import Refusal, read_feedback, read_result
+from feedback_listener.join import Starts, Stream
+from feedback_listener.numbers import Numbers, Positions, Snapshot
+from feedback_listener.reading import Reader
+from feedback_listener.settings import ListenerSettings, Shard
+from feedback_listener.store import Store, StoreUnusable, discard
+from feedback_listener.tally import MINUTE_MS
+from feedback_listener.wire import Batch, read
 from streamgauge.errors import ConfigurationError
-from streamgauge.kafka import Unreadable, admin_client, client_options, persistently, poll_carefully
+from streamgauge.kafka import admin_client, persistently
+from streamgauge.lifecycle import Deadline
 from streamgauge.settings import KafkaSettings, TopicSettings
 from streamgauge.telemetry import serve_http, service_registry
+from streamgauge.topic_ids import identify
 from streamgauge.topics import DAY_MS, Topic, describe
 
 log = structlog.get_logger(__name__)
 
-SLICE_RECORDS = 500
-"""Records applied before the event loop gets its turn: 5 to 10 ms."""
-POLL_MS = 200
-METADATA_MAX_AGE_MS = 30_000
-"""How soon partitions that were added are seen."""
+IDLE_POLL_MS = 200
+BUSY_POLL_MS = 5
+"""While a batch is being written: what is polled meanwhile makes the next one."""
+MAX_BATCH_RECORDS = 20_000
 STALLED_S = 60.0
+PROGRESS_S = 5.0
+IDENTITY_CHECK_S = 30.0
+
+T = TypeVar("T")
 
 
 def clock_ms() -> int:
@@ -35,23 +46,52 @@ def clock_ms() -> int:
 
 
 class Listener:
-    """One listener: all partitions of the results and of the feedback topic, no consumer group."""
+    """One listener: a shard of the results partitions and all of the feedback topic, no consumer group."""
 
-    def __init__(self, kafka: KafkaSettings, topics: TopicSettings, registry: CollectorRegistry) -> None:
+    def __init__(
+        self, kafka: KafkaSettings, topics: TopicSettings, settings: ListenerSettings, registry: CollectorRegistry
+    ) -> None:
         self._kafka = kafka
         self._streams = {topics.results: Stream.RESULTS, topics.feedback: Stream.FEEDBACK}
-        self._ends: dict[TopicPartition, int] | None = None
-        """Where each partition ended at the start, for those not read so far; None before that is known."""
-        self._last_read_s = time.monotonic()
+        self._window_ms = round(topics.join_window_days * DAY_MS)
+        self._shard = Shard.parse(settings.shard)
+        self._path = settings.store_path(topics.prefix)
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="store")
+        self._ends: Positions | None = None
+        """Where each partition ended at the start, of those not read so far; None before that is known."""
+        self._began_s = self._last_turn_s = time.monotonic()
+        self._next_report = Deadline(PROGRESS_S)
         self._progress = asyncio.Condition()
-        self._consumer: AIOKafkaConsumer | None = None
-        self.join = Join(round(topics.join_window_days * DAY_MS), clock_ms())
-        names = {stream: topic for topic, stream in self._streams.items()}
-        registry.register(AccuracyCollector(self.join, names, clock_ms, lambda: self._ends == {}))
+        self._store: Store | None = None
+        self._reader: Reader | None = None
+        registry.register(AccuracyCollector(self))
+
+    # What is asked from outside
+
+    @property
+    def numbers(self) -> Numbers:
+        """The numbers so far; empty ones before the store is open."""
+        return self._store.numbers if self._store else Numbers()
+
+    @property
+    def caught_up(self) -> bool:
+        """Whether everything that was in the topics at the start has been applied."""
+        return self._ends == {}
+
+    def topic(self, stream: Stream) -> str:
+        return next(topic for topic, its_stream in self._streams.items() if its_stream is stream)
+
+    def store_bytes(self) -> int:
+        return self._store.size_bytes() if self._store else 0
+
+    def lag(self) -> dict[tuple[str, int], int]:
+        """Records to go, by topic and partition."""
+        lag = self._reader.lag(self.numbers.positions) if self._reader else {}
+        return {(tp.topic, tp.partition): n for tp, n in lag.items()}
 
     def live(self) -> str | None:
         """None while the read loop turns, with or without a broker."""
-        stalled_s = time.monotonic() - self._last_read_s
+        stalled_s = time.monotonic() - self._last_turn_s
         return f"nothing read, not even nothing, for {stalled_s:.0f} s" if stalled_s > STALLED_S else None
 
     def ready(self) -> str | None:
@@ -61,124 +101,122 @@ class Listener:
         return f"catching up: {len(self._ends)} partitions to go" if self._ends else None
 
     def snapshot(self) -> Snapshot:
-        """The whole retention, now."""
-        self.join.advance(clock_ms())
-        return self.join.snapshot()
+        """The whole retention, as of the last batch."""
+        return self.numbers.snapshot()
 
-    async def caught_up(self) -> None:
+    async def applied(self) -> None:
         """Return when everything that is in the topics at this moment has been applied."""
         async with self._progress:
-            await self._progress.wait_for(lambda: self.ready() is None)
-        assert self._consumer
-        ends = await self._consumer.end_offsets(self._consumer.assignment())
+            await self._progress.wait_for(lambda: self.caught_up)
+        assert self._reader
+        ends = await self._reader.ends()
         async with self._progress:
-            await self._progress.wait_for(lambda: all(self._position(tp) >= end for tp, end in ends.items()))
+            await self._progress.wait_for(lambda: not self._missing(ends))
+
+    # The loop
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Read until asked to stop. Raises ConfigurationError when the topics are not as they must be."""
-        async with admin_client(self._kafka, stop) as admin:
-            existing = await persistently(lambda: describe(admin, list(self._streams)), self._kafka.connect_timeout_s)
-        check_topics(list(self._streams), existing, self.join.window_ms)
-        # A position that has been deleted is older than the window: "earliest" loses nothing.
-        consumer = AIOKafkaConsumer(
-            isolation_level="read_committed",
-            enable_auto_commit=False,
-            auto_offset_reset="earliest",
-            metadata_max_age_ms=METADATA_MAX_AGE_MS,
-            **client_options(self._kafka),
-        )
-        await consumer.start()
+        """Read until asked to stop.
+
+        Raises ConfigurationError when the topics are not as they must be or another process has the store open, and
+        StreamgaugeError when the store cannot be written.
+        """
         try:
-            async with asyncio.TaskGroup() as tasks:
-                reader = tasks.create_task(self._read(consumer, existing), name="read")
-                await stop.wait()
-                reader.cancel()
+            async with admin_client(self._kafka, stop) as admin:
+                names = list(self._streams)
+                existing = await persistently(lambda: describe(admin, names), self._kafka.connect_timeout_s)
+                check_topics(names, existing, self._window_ms)
+                partitions = {topic.name: topic.partitions for topic in existing.values()}
+                async with asyncio.TaskGroup() as tasks:
+                    reading = tasks.create_task(self._keep_reading(admin, partitions), name="read")
+                    await stop.wait()
+                    reading.cancel()
         finally:
-            await consumer.stop()
+            await self._in_thread(self._close)
+            self._thread.shutdown()
 
-    async def _read(self, consumer: AIOKafkaConsumer, existing: dict[str, Topic]) -> None:
-        began_s = time.monotonic()
-        self._ends = await self._assign(
-            consumer, {TopicPartition(topic.name, p) for topic in existing.values() for p in range(topic.partitions)}
-        )
-        self._consumer = consumer
+    async def _keep_reading(self, admin: AIOKafkaAdminClient, partitions: Mapping[str, int]) -> None:
+        """A store that turns out to be unusable is thrown away, and all is read again."""
         while True:
-            self._last_read_s = time.monotonic()
-            await self._read_some(consumer)
-            if self._ends:
-                self._ends = {tp: end for tp, end in self._ends.items() if self._position(tp) < end}
-                if not self._ends:
-                    # What was read stays for days: no pass of the garbage collector shall block the loop for it.
-                    gc.freeze()
-                    seconds = round(time.monotonic() - began_s, 3)
-                    log.info("listener.caught_up", seconds=seconds, **self.join.snapshot()._asdict())
-            async with self._progress:
-                self._progress.notify_all()
-            added = self._partitions(consumer) - consumer.assignment()
-            if added:
-                log.info("listener.partitions_added", partitions=sorted(f"{t}-{p}" for t, p in added))
-                await self._assign(consumer, added)
+            try:
+                await self._read(admin, partitions)
+            except StoreUnusable as reason:
+                log.warning("store.discarded", path=str(self._path), reason=str(reason))
+                self._ends = None
+                await self._in_thread(self._close)
+                await self._in_thread(discard, self._path)
 
-    async def _assign(self, consumer: AIOKafkaConsumer, new: set[TopicPartition]) -> dict[TopicPartition, int]:
-        """Read these partitions as well, from the beginning of the window; returns where they end now."""
-        ends: dict[TopicPartition, int] = await consumer.end_offsets(new)
-        # After the ends: where no record is as young as the window, what comes later is at the end or beyond.
-        starts = await consumer.offsets_for_times(dict.fromkeys(new, self.join.horizon_ms))
-        for tp, start in starts.items():
-            self._move(tp, start.offset if start else ends[tp])
-        assigned = consumer.assignment() | new
-        # No await from here on: the new assignment must not be read before it has its positions.
-        consumer.assign(list(assigned))
-        for tp in assigned:
-            consumer.seek(tp, self._position(tp))
-        return ends
-
-    async def _read_some(self, consumer: AIOKafkaConsumer) -> None:
+    async def _read(self, admin: AIOKafkaAdminClient, partitions: Mapping[str, int]) -> None:
+        self._began_s = time.monotonic()
+        identity = await persistently(lambda: identify(admin, list(self._streams)), self._kafka.connect_timeout_s)
+        self._store = store = await self._in_thread(
+            Store, self._path, f"shard {self._shard} {identity}", self._window_ms, clock_ms()
+        )
+        self._reader = reader = Reader(self._kafka, self._streams, self._shard)
+        await reader.start()
+        writing: asyncio.Future[None] | None = None
         try:
-            batches = await consumer.getmany(timeout_ms=POLL_MS, max_records=SLICE_RECORDS)
-        except UnicodeDecodeError:
-            async for careful in poll_carefully(
-                consumer, lambda: {tp: self._position(tp) for tp in consumer.assignment()}
-            ):
-                self._take(careful)
-        else:
-            self._take(batches)
-        # A transaction's marker is an offset without a record: only the consumer's position passes it.
-        for tp in consumer.assignment():
-            self._move(tp, await consumer.position(tp))
-        await asyncio.sleep(0)
-
-    def _take(self, batches: Mapping[TopicPartition, Sequence[ConsumerRecord]]) -> None:
-        self.join.advance(clock_ms())
-        for tp, records in batches.items():
-            self._apply(self._streams[tp.topic], [record for record in records if not isinstance(record, Unreadable)])
-
-    def _apply(self, stream: Stream, records: Sequence[ConsumerRecord]) -> None:
-        for record in records:
-            at = record.partition, record.offset, record.timestamp
-            if stream is Stream.RESULTS:
-                scored = read_result(record.value)
-                if not isinstance(scored, Refusal):
-                    self.join.add_prediction(*at, scored)
+            self._ends = await self._assign(reader, store, reader.owned(partitions))
+            batch, checked = Batch(), Deadline(IDENTITY_CHECK_S)
+            while True:
+                self._last_turn_s = time.monotonic()
+                read(await reader.poll(BUSY_POLL_MS if writing else IDLE_POLL_MS), store.kinds, batch)
+                if writing and not writing.done() and len(batch) < MAX_BATCH_RECORDS:
                     continue
-                reason = scored
-            else:
-                feedback = read_feedback(record.value)
-                if not isinstance(feedback, Refusal):
-                    self.join.add_label(*at, feedback)
-                    continue
-                reason = feedback
-            if self.join.refuse(stream, *at, reason):
-                log.warning("record.refused", stream=stream, partition=at[0], offset=at[1], reason=reason)
+                if writing:
+                    await writing
+                writing = self._in_thread(store.apply, batch, await reader.positions(), clock_ms())
+                batch = Batch()
+                await self._tell_progress()
+                if added := reader.added():
+                    log.info("listener.partitions_added", partitions=sorted(f"{t}-{p}" for t, p in added))
+                    await self._assign(reader, store, added)
+                if not checked.left_s:
+                    await self._check_identity(admin, identity)
+                    checked = Deadline(IDENTITY_CHECK_S)
+        finally:
+            if writing:
+                await asyncio.wait([writing])
+            await reader.stop()
 
-    def _position(self, tp: TopicPartition) -> int:
-        return self.join.positions[self._streams[tp.topic]].get(tp.partition, 0)
+    async def _assign(self, reader: Reader, store: Store, partitions: set[TopicPartition]) -> Positions:
+        starts = Starts.at(clock_ms(), self._window_ms)
+        horizons = {Stream.RESULTS: starts.retained * MINUTE_MS, Stream.FEEDBACK: starts.labels * MINUTE_MS}
+        return await reader.assign(partitions, store.numbers.positions, horizons)
 
-    def _move(self, tp: TopicPartition, position: int) -> None:
-        self.join.positions[self._streams[tp.topic]][tp.partition] = position
+    async def _check_identity(self, admin: AIOKafkaAdminClient, identity: str) -> None:
+        """A topic that was deleted and made again has another id under the same name."""
+        try:
+            now = await identify(admin, list(self._streams))
+        except KafkaError:
+            return  # brokers that cannot be asked: another time
+        if now != identity:
+            raise StoreUnusable(f"the topics are {now} now")
 
-    def _partitions(self, consumer: AIOKafkaConsumer) -> set[TopicPartition]:
-        return {TopicPartition(topic, p) for topic in self._streams for p in consumer.partitions_for_topic(topic) or ()}
+    async def _tell_progress(self) -> None:
+        if self._ends:
+            self._ends = self._missing(self._ends)
+            if not self._ends:
+                seconds = round(time.monotonic() - self._began_s, 3)
+                log.info("listener.caught_up", seconds=seconds, **self.snapshot()._asdict())
+            elif not self._next_report.left_s:
+                log.info("listener.catching_up", records_left=sum(self.lag().values()))
+                self._next_report = Deadline(PROGRESS_S)
+        async with self._progress:
+            self._progress.notify_all()
+
+    def _missing(self, ends: Positions) -> Positions:
+        positions = self.numbers.positions
+        return {key: end for key, end in ends.items() if positions.get(key, 0) < end}
+
+    def _close(self) -> None:
+        if self._store:
+            self._store.close()
+            self._store = None
+
+    def _in_thread(self, call: Callable[..., T], *arguments: Any) -> asyncio.Future[T]:
+        """In the one thread that uses the store, one call after the other."""
+        return asyncio.get_running_loop().run_in_executor(self._thread, call, *arguments)
 
 
 def check_topics(names: Sequence[str], existing: dict[str, Topic], window_ms: int) -> None:
@@ -204,6 +242,6 @@ def check_topics(names: Sequence[str], existing: dict[str, Topic], window_ms: in
 async def serve(kafka: KafkaSettings, topics: TopicSettings, settings: ListenerSettings, stop: asyncio.Event) -> None:
     """Run a listener and its HTTP side until asked to stop."""
     registry = service_registry()
-    listener = Listener(kafka, topics, registry)
+    listener = Listener(kafka, topics, settings, registry)
     async with serve_http(settings.http_host, settings.http_port, registry, live=listener.live, ready=listener.ready):
         await listener.run(stop)

@@ -1,15 +1,22 @@
-"""The listener's edge: record values in, typed values or the reason of a refusal out.
+"""The listener's edge: records in, typed values or the reason of a refusal out.
 
 Of a result only what the join needs is decoded, which is two to three times as fast as the whole event.
 """
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Annotated, TypeVar
+from typing import Annotated, Protocol, TypeVar
 
 import msgspec
+import structlog
 
+from feedback_listener.join import Kind, Label, Prediction, Stream
+from feedback_listener.tally import MINUTE_MS, PROBABILITY_UNITS, confidence_bin
 from streamgauge.events import Feedback, decode_feedback
+
+log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 
@@ -41,20 +48,114 @@ class Scored(msgspec.Struct, frozen=True, gc=False):
     model: ScoredBy
 
 
+class Record(Protocol):
+    """What is needed of a consumed record."""
+
+    @property
+    def topic(self) -> str: ...
+    @property
+    def partition(self) -> int: ...
+    @property
+    def offset(self) -> int: ...
+    @property
+    def timestamp(self) -> int: ...
+    @property
+    def value(self) -> bytes | None: ...
+
+
+class Kinds(list[Kind]):
+    """All kinds of predictions met so far; a kind's number is its index."""
+
+    def __init__(self, known: Iterable[Kind] = ()) -> None:
+        super().__init__(known)
+        self._numbers: dict[tuple[str, tuple[str, ...]], int] = {kind: number for number, kind in enumerate(self)}
+
+    def number(self, model: ScoredBy, classes: tuple[str, ...]) -> int:
+        """The number of a model version with these classes, in this order."""
+        key = f"{model.name}@{model.version}", classes
+        found = self._numbers.get(key)
+        if found is None:
+            found = self._numbers[key] = len(self)
+            self.append(Kind(key[0], tuple(map(storable, classes))))
+        return found
+
+
+@dataclass
+class Batch:
+    """Records as typed values."""
+
+    predictions: list[Prediction] = field(default_factory=list)
+    labels: list[Label] = field(default_factory=list)
+    refusals: Counter[tuple[Stream, int, int, Refusal]] = field(default_factory=Counter)
+    """By stream, partition, minute and reason."""
+
+    def __len__(self) -> int:
+        return len(self.predictions) + len(self.labels)
+
+    def since(self, predictions: int, labels: int) -> "Batch":
+        """Without predictions and labels from before these minutes."""
+        return Batch(
+            [prediction for prediction in self.predictions if prediction.at_ms // MINUTE_MS >= predictions],
+            [label for label in self.labels if label.at_ms // MINUTE_MS >= labels],
+            self.refusals,
+        )
+
+    def label_counts(self) -> Counter[int]:
+        """Labels by minute."""
+        return Counter(label.at_ms // MINUTE_MS for label in self.labels)
+
+
 _decode_scored = msgspec.json.Decoder(Scored).decode
 
 
-def read_result(value: bytes | None) -> Scored | Refusal:
-    """A record of the results topic; its label must be one of the scored classes."""
-    scored = _read(_decode_scored, value)
-    if isinstance(scored, Scored) and scored.label not in scored.scores:
+def read(records: Iterable[tuple[Stream, Record]], kinds: Kinds, batch: Batch) -> None:
+    """Decode records into `batch`; what cannot be read is counted by reason and logged by position."""
+    for stream, record in records:
+        if stream is Stream.RESULTS:
+            value = _prediction(record, kinds)
+            if not isinstance(value, Refusal):
+                batch.predictions.append(value)
+                continue
+        else:
+            feedback = _read(decode_feedback, record.value)
+            if not isinstance(feedback, Refusal):
+                batch.labels.append(_label(record, feedback))
+                continue
+            value = feedback
+        batch.refusals[stream, record.partition, record.timestamp // MINUTE_MS, value] += 1
+        log.warning("record.refused", stream=stream, partition=record.partition, offset=record.offset, reason=value)
+
+
+def storable(name: str) -> str:
+    """The same name without NUL, where SQLite's JSON would end it; different names stay different."""
+    if "\0" in name or "\\" in name:
+        return name.replace("\\", r"\\").replace("\0", r"\0")
+    return name
+
+
+def _prediction(record: Record, kinds: Kinds) -> Prediction | Refusal:
+    scored = _read(_decode_scored, record.value)
+    if isinstance(scored, Refusal):
+        return scored
+    if scored.label not in scored.scores:
         return Refusal.INVALID_FIELD
-    return scored
+    classes = tuple(scored.scores)
+    return Prediction(
+        storable(scored.id),
+        record.timestamp,
+        record.partition,
+        record.offset,
+        kinds.number(scored.model, classes),
+        classes.index(scored.label),
+        confidence_bin(scored.scores[scored.label]),
+        [round(score * PROBABILITY_UNITS) for score in scored.scores.values()],
+    )
 
 
-def read_feedback(value: bytes | None) -> Feedback | Refusal:
-    """A record of the feedback topic."""
-    return _read(decode_feedback, value)
+def _label(record: Record, feedback: Feedback) -> Label:
+    source = feedback.source and storable(feedback.source)
+    at = record.timestamp, record.partition, record.offset
+    return Label(*at, storable(feedback.id), storable(feedback.label), source)
 
 
 def _read(decode: Callable[[bytes], T], value: bytes | None) -> T | Refusal:

@@ -76,14 +76,23 @@ def worker(
     _run(lambda stop: serve(kafka, topics, settings, stop))
 
 
-@app.command(epilog="Example:  streamgauge listen -b kafka:9092 --http-port 8002")
-def listen(bootstrap_servers: Bootstrap = None, http_port: HttpPort = None) -> None:
+@app.command(epilog="Examples:  streamgauge listen -b kafka:9092 --http-port 8002   |   streamgauge listen --shard 0/2")
+def listen(
+    bootstrap_servers: Bootstrap = None,
+    shard: Annotated[
+        str | None, typer.Option(help="0/2 and 1/2 share the results partitions; two listeners of one are copies.")
+    ] = None,
+    store: Annotated[
+        Path | None, typer.Option(help="File of the cache, one a listener; it may be deleted at any time.")
+    ] = None,
+    http_port: HttpPort = None,
+) -> None:
     """Join labels with results and keep the accuracy gauges."""
     from feedback_listener.service import serve
     from feedback_listener.settings import ListenerSettings
 
     kafka, topics = load(KafkaSettings, bootstrap_servers=bootstrap_servers), load(TopicSettings)
-    settings = load(ListenerSettings, http_port=http_port)
+    settings = load(ListenerSettings, shard=shard, store=store, http_port=http_port)
     _run(lambda stop: serve(kafka, topics, settings, stop))
 
 

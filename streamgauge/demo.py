@@ -10,12 +10,14 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from aiokafka import AIOKafkaConsumer
 from aiokafka.structs import TopicPartition
 from rich.console import Console
 
 from feedback_listener.service import Listener
+from feedback_listener.settings import ListenerSettings
 from producer.corpus import Sample, bundled, read
 from producer.pacing import Pace
 from producer.publish import Publisher, publish
@@ -58,7 +60,9 @@ async def run_demo(options: DemoOptions, stop: asyncio.Event) -> None:
     tally = Tally()
     try:
         await asyncio.to_thread(broker.start)
-        await Demo(broker.bootstrap_servers, options, tally, view).run(samples, stop)
+        with TemporaryDirectory(prefix="streamgauge-") as folder:
+            listening = load(ListenerSettings, store=Path(folder) / "listener.sqlite", shard="0/1")
+            await Demo(broker.bootstrap_servers, options, listening, tally, view).run(samples, stop)
     finally:
         await asyncio.to_thread(broker.stop)
     summary = tally.summary()
@@ -142,10 +146,12 @@ class Watcher:
 class Demo:
     """One run against a broker."""
 
-    def __init__(self, bootstrap_servers: str, options: DemoOptions, tally: Tally, view: View) -> None:
+    def __init__(
+        self, bootstrap_servers: str, options: DemoOptions, listening: ListenerSettings, tally: Tally, view: View
+    ) -> None:
         self._kafka = load(KafkaSettings, bootstrap_servers=bootstrap_servers)
         self._topics = load(TopicSettings)
-        self._options, self._tally, self._view = options, tally, view
+        self._options, self._listening, self._tally, self._view = options, listening, tally, view
 
     async def run(self, samples: Iterable[Sample], stop: asyncio.Event) -> None:
         """Create the topics, start the services, publish, settle, stop the services."""
@@ -156,7 +162,7 @@ class Demo:
             pass
         registry = service_registry()
         worker = Worker(self._kafka, self._topics, settings, registry, model)
-        listener = Listener(self._kafka, self._topics, registry)
+        listener = Listener(self._kafka, self._topics, self._listening, registry)
         worker_stop, listener_stop = asyncio.Event(), asyncio.Event()
         async with (
             serve_http(
@@ -179,7 +185,7 @@ class Demo:
                 worker_stop.set()
                 await working
                 await watcher.caught_up()
-                await listener.caught_up()
+                await listener.applied()
                 self._judge(listener)
             for task in (watching, showing):
                 task.cancel()

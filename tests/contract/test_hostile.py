@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import aiokafka.producer.message_accumulator as accumulator
@@ -16,6 +17,7 @@ from aiokafka.structs import OffsetAndMetadata, TopicPartition
 from prometheus_client import CollectorRegistry
 
 from feedback_listener.service import Listener
+from feedback_listener.settings import ListenerSettings
 from streamgauge.errors import ConfigurationError
 from streamgauge.events import Feedback, Reason, encode
 from tests.cluster import Kafka, Stream, until
@@ -61,18 +63,21 @@ async def test_records_that_cannot_be_parsed_become_dead_letters(kafka: Kafka, m
     assert judge(inputs, outputs).is_clean
 
 
-async def test_the_listener_passes_what_cannot_be_parsed(kafka: Kafka, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_listener_passes_what_cannot_be_parsed(
+    kafka: Kafka, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     """Labels before and behind such a record are counted."""
     stream, stop = await Stream.create(kafka.bootstrap_servers, partitions=1), asyncio.Event()
     async with AIOKafkaProducer(bootstrap_servers=stream.kafka.bootstrap_servers) as producer:
         await producer.send_and_wait(stream.topics.feedback, encode(Feedback(id="a", label="POSITIVE")))
         await send_unreadable(stream, stream.topics.feedback, 0, monkeypatch)
         await producer.send_and_wait(stream.topics.feedback, encode(Feedback(id="b", label="POSITIVE")))
-    listener = Listener(stream.kafka, stream.topics, CollectorRegistry())
+    registry = CollectorRegistry()
+    listener = Listener(stream.kafka, stream.topics, ListenerSettings(store=tmp_path / "listener.sqlite"), registry)
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(listener.run(stop))
-        await listener.caught_up()
-        assert listener.snapshot().labels == 2
+        await listener.applied()
+        assert registry.get_sample_value("streamgauge_labels", {"age": "recent"}) == 2
         stop.set()
 
 

@@ -4,6 +4,8 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import aiohttp
 import pytest
@@ -11,7 +13,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.admin import NewPartitions
 from prometheus_client import CollectorRegistry
 
-from feedback_listener import service
+from feedback_listener import reading, service
 from feedback_listener.service import Listener, serve
 from feedback_listener.settings import ListenerSettings
 from streamgauge.errors import ConfigurationError
@@ -21,6 +23,7 @@ from streamgauge.settings import TopicSettings
 from tests.cluster import Kafka, Stream
 
 CELL = tuple[str, str, str]
+PASSING = ("streamgauge_listener_time_seconds", "streamgauge_listener_store_bytes")
 
 
 def result(message_id: str, predicted: str = "POSITIVE", model: str = "1") -> bytes:
@@ -45,15 +48,19 @@ def label(message_id: str, value: str, source: str = "anna") -> bytes:
 
 
 @asynccontextmanager
-async def listening(stream: Stream) -> AsyncIterator[tuple[Listener, CollectorRegistry]]:
-    """A listener that has caught up when the block begins, and is stopped after it."""
+async def listening(
+    stream: Stream, store: Path | None = None, kind: type[Listener] = Listener
+) -> AsyncIterator[tuple[Listener, CollectorRegistry]]:
+    """A listener that has caught up when the block begins, and is stopped after it; without a store: a new one."""
     registry, stop = CollectorRegistry(), asyncio.Event()
-    listener = Listener(stream.kafka, stream.topics, registry)
-    async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(listener.run(stop))
-        await listener.caught_up()
-        yield listener, registry
-        stop.set()
+    with TemporaryDirectory(prefix="streamgauge-") as folder:
+        settings = ListenerSettings(store=store or Path(folder) / "listener.sqlite")
+        listener = kind(stream.kafka, stream.topics, settings, registry)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(listener.run(stop))
+            await listener.applied()
+            yield listener, registry
+            stop.set()
 
 
 async def predict(stream: Stream, values: Sequence[bytes], *, partition: int = 0, abort: bool = False) -> None:
@@ -79,7 +86,7 @@ def exported(registry: CollectorRegistry) -> dict[tuple[str, frozenset[tuple[str
         (sample.name, frozenset(sample.labels.items())): sample.value
         for metric in registry.collect()
         for sample in metric.samples
-        if metric.name != "streamgauge_listener_time_seconds" and sample.labels.get("window", "all") == "all"
+        if metric.name not in PASSING and sample.labels.get("window", "all") == "all"
     }
 
 
@@ -94,12 +101,13 @@ def matrix(registry: CollectorRegistry) -> dict[CELL, float]:
     return found
 
 
-def outcomes(registry: CollectorRegistry) -> dict[str, float]:
-    return {
-        dict(labels)["outcome"]: n
-        for (name, labels), n in exported(registry).items()
-        if name == "streamgauge_feedback_labels" and n
-    }
+def total(registry: CollectorRegistry, name: str, **labels: str) -> float:
+    """The sum of a series over the labels that are not given."""
+    return sum(
+        n
+        for (series, its_labels), n in exported(registry).items()
+        if series == f"streamgauge_{name}" and labels.items() <= dict(its_labels).items()
+    )
 
 
 async def write_a_history(stream: Stream) -> None:
@@ -126,25 +134,27 @@ async def test_committed_records_count_once_in_whatever_order_they_come(kafka: K
     async with listening(stream) as (listener, registry):
         assert matrix(registry) == {}
         await write_a_history(stream)
-        await listener.caught_up()
+        await listener.applied()
         assert matrix(registry) == {
             ("m@1", "NEGATIVE", "POSITIVE"): 2,
             ("m@2", "NEGATIVE", "NEGATIVE"): 1,
         }
-        assert outcomes(registry) == {
-            "judged": 3,
-            "waiting": 1,
-            "unknown_class": 1,
-            "duplicate": 1,
-            "correction": 1,
-            "conflict": 1,
+        labels = {
+            outcome: total(registry, "prediction_labels", outcome=outcome)
+            for outcome in ("duplicate", "correction", "conflict", "unknown_class")
         }
-        assert registry.get_sample_value("streamgauge_feedback_refused", {"reason": "broken_json"}) == 1
-        assert registry.get_sample_value("streamgauge_feedback_refused", {"reason": "null_value"}) == 1
-        assert registry.get_sample_value("streamgauge_results_refused", {"reason": "invalid_field"}) == 1
+        # Each label of "late" is one of both its predictions, which are of two models.
+        assert labels == {"duplicate": 2, "correction": 0, "conflict": 2, "unknown_class": 1}
+        # A label counts as matched in each partition that has a prediction of its id.
+        assert total(registry, "labels", age="recent") == 6
+        assert total(registry, "matched_labels", partition="0") == 5
+        assert total(registry, "matched_labels", partition="1") == 3
+        assert total(registry, "feedback_refused", reason="broken_json") == 1
+        assert total(registry, "feedback_refused", reason="null_value") == 1
+        assert total(registry, "results_refused", reason="invalid_field") == 1
         accuracy = registry.get_sample_value("ml_model_accuracy", {"model": "m@1", "window": "5m"})
         assert accuracy == 0
-        assert listener.snapshot() == (3, 1, 6)
+        assert listener.snapshot() == (3, 1)
         assert listener.live() is None
         async with listening(stream) as (_later, its_registry):
             assert exported(its_registry) == exported(registry)
@@ -152,7 +162,7 @@ async def test_committed_records_count_once_in_whatever_order_they_come(kafka: K
 
 async def test_partitions_that_are_added_are_read(kafka: Kafka, monkeypatch: pytest.MonkeyPatch) -> None:
     """More partitions need no restart, and nothing is read twice for it."""
-    monkeypatch.setattr(service, "METADATA_MAX_AGE_MS", 100)
+    monkeypatch.setattr(reading, "METADATA_MAX_AGE_MS", 100)
     stream = await Stream.create(kafka.bootstrap_servers, partitions=1)
     async with listening(stream) as (listener, registry):
         await predict(stream, [result("a")])
@@ -163,7 +173,7 @@ async def test_partitions_that_are_added_are_read(kafka: Kafka, monkeypatch: pyt
         added = {"topic": stream.topics.results, "partition": "1"}
         while registry.get_sample_value("streamgauge_listener_position", added) is None:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
-        await listener.caught_up()
+        await listener.applied()
         assert matrix(registry) == {("m@1", "POSITIVE", "POSITIVE"): 2}
 
 
@@ -175,16 +185,17 @@ async def test_what_is_older_than_the_window_is_not_read(kafka: Kafka, monkeypat
     monkeypatch.setattr(service, "clock_ms", lambda: a_month_later_ms)
     async with listening(stream) as (listener, registry):
         assert listener.ready() is None
-        assert outcomes(registry) == {}
-        assert listener.snapshot() == (0, 0, 0)
+        assert total(registry, "labels") == 0
+        assert listener.snapshot() == (0, 0)
 
 
-async def test_it_is_served_over_http(kafka: Kafka) -> None:
+async def test_it_is_served_over_http(kafka: Kafka, tmp_path: Path) -> None:
     """`/readyz` turns to 200 once the topics are read, and `/metrics` has the numbers."""
     stream = await Stream.create(kafka.bootstrap_servers)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        settings = ListenerSettings(http_host="127.0.0.1", http_port=free.getsockname()[1])
+        port = free.getsockname()[1]
+    settings = ListenerSettings(http_host="127.0.0.1", http_port=port, store=tmp_path / "listener.sqlite")
     stop = asyncio.Event()
     async with asyncio.TaskGroup() as tasks, aiohttp.ClientSession(f"http://127.0.0.1:{settings.http_port}") as http:
         tasks.create_task(serve(stream.kafka, stream.topics, settings, stop))
@@ -200,11 +211,11 @@ async def test_it_is_served_over_http(kafka: Kafka) -> None:
         stop.set()
 
 
-async def test_missing_topics_stop_the_start(kafka: Kafka) -> None:
+async def test_missing_topics_stop_the_start(kafka: Kafka, tmp_path: Path) -> None:
     """The error names the topic, and the command that makes it."""
     stream = await Stream.create(kafka.bootstrap_servers)
     elsewhere = TopicSettings(prefix="nowhere")
-    listener = Listener(stream.kafka, elsewhere, CollectorRegistry())
+    listener = Listener(stream.kafka, elsewhere, ListenerSettings(store=tmp_path / "x"), CollectorRegistry())
     with pytest.raises(
         ConfigurationError, match=r"nowhere\.results does not exist(.|\n)*run: streamgauge topics create"
     ):

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from feedback_listener.settings import ListenerSettings
 from producer.corpus import Sample, bundled
 from streamgauge.demo import Demo, DemoOptions
 from streamgauge.demo_view import Tally, View
@@ -31,14 +32,18 @@ FIELDS = [
 ]
 
 
-async def test_the_numbers_are_those_in_the_topics(kafka: Kafka, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_numbers_are_those_in_the_topics(
+    kafka: Kafka, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     """Published, results, dead letters, labels, judged and accuracy equal what a reader of the topics computes."""
     monkeypatch.setenv("STREAMGAUGE_TOPIC_PREFIX", "demo")
     monkeypatch.setenv("STREAMGAUGE_WORKER_GROUP", "demo")
     tally = Tally()
     options = DemoOptions(None, 200, None, None, 0, as_json=False)
     samples = [*bundled()[:400], Sample("x" * 200_000, "POSITIVE")]
-    await Demo(kafka.bootstrap_servers, options, tally, View(Console(quiet=True), "")).run(samples, asyncio.Event())
+    listening = ListenerSettings(store=tmp_path / "listener.sqlite")
+    demo = Demo(kafka.bootstrap_servers, options, listening, tally, View(Console(quiet=True), ""))
+    await demo.run(samples, asyncio.Event())
 
     topics = TopicSettings(prefix="demo")
     stream = Stream(KafkaSettings(bootstrap_servers=kafka.bootstrap_servers), topics, "demo", 4)

@@ -6,12 +6,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from prometheus_client import CollectorRegistry
 
-from feedback_listener.accuracy import AccuracyCollector
-from feedback_listener.join import Join, Stream
-from feedback_listener.wire import Scored, ScoredBy
-from streamgauge.events import Feedback
+from tests.replica import Replica
+from tests.truth import Labelled, Record, Scored
 
 TESTS = Path(__file__).parent
 RULES = TESTS.parents[1] / "dashboards" / "rules"
@@ -40,15 +37,13 @@ def test_rules_give_what_was_worked_out_by_hand(path: Path) -> None:
     promtool("test", "rules", path)
 
 
-def test_recording_rules_read_what_the_listener_exports() -> None:
+def test_recording_rules_read_what_the_listener_exports(tmp_path: Path) -> None:
     """Each series that a recording rule reads has its name in the listener's metrics, or is recorded itself."""
-    join = Join(3_600_000, 3_600_000)
-    join.add_prediction(0, 0, 3_600_000, Scored("a", "x", {"x": 1.0}, ScoredBy("m", "1")))
-    join.add_label(0, 0, 3_600_000, Feedback(id="a", label="x"))
-    registry = CollectorRegistry()
-    topics = {stream: str(stream) for stream in Stream}
-    registry.register(AccuracyCollector(join, topics, lambda: 3_600_000, lambda: True))
-    exported = {sample.name for metric in registry.collect() for sample in metric.samples}
+    replica = Replica(tmp_path / "listener.sqlite", 3_600_000, 3_600_000)
+    records: list[Record] = [Scored("a", 0, 0, 3_600_000, "x", {"x": 1.0}), Labelled("a", 0, 0, 3_600_000, "x")]
+    replica.apply(records, 3_600_000)
+    replica.store.close()
+    exported = {sample.name for metric in replica.registry.collect() for sample in metric.samples}
     rules = (RULES / "recording.yml").read_text()
     recorded = set(re.findall(r"record: (\S+)", rules))
     read = set(re.findall(r"\b(?:streamgauge|ml_model)[\w:]+", rules.replace("name: streamgauge-", "")))

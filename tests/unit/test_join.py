@@ -1,298 +1,171 @@
-"""The join against a naive recomputation from the set of records, and its definitions one by one."""
+"""The definitions of the join one by one, on a listener's real store."""
 
-import random
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from itertools import pairwise
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from feedback_listener.join import ORPHAN_AFTER_MS, Join, Outcome, Stream
-from feedback_listener.tally import DELAY_UNITS, PROBABILITY_UNITS
-from feedback_listener.wire import Refusal, Scored, ScoredBy
-from streamgauge.events import Feedback
+from feedback_listener.join import LABEL_LEAD_MS
+from tests.replica import Replica
+from tests.truth import DAY_MS, MINUTE_MS, Labelled, Scored
 
-MINUTE_MS, HOUR_MS, DAY_MS = 60_000, 3_600_000, 86_400_000
 NOW_MS = 1_800_000_012_345
-BEGIN_MS = NOW_MS - 30 * HOUR_MS
-WINDOW_MS = 26 * HOUR_MS
-SPANS_MS = {"5m": 5 * MINUTE_MS, "1h": HOUR_MS, "24h": DAY_MS, "all": WINDOW_MS}
-CLASSES = ("NEGATIVE", "NEUTRAL", "POSITIVE")
-
-Numbers = dict[tuple[object, ...], int]
-
-
-@dataclass(frozen=True)
-class Record:
-    """A record of either topic; a refused one has a reason as its value."""
-
-    stream: Stream
-    partition: int
-    offset: int
-    timestamp_ms: int
-    value: Scored | Feedback | Refusal
-
-
-def scored(message_id: str = "a", predicted: int = 2, confidence: float = 0.75, model: str = "1") -> Scored:
-    scores = dict.fromkeys(CLASSES, (1 - confidence) / 2) | {CLASSES[predicted]: confidence}
-    return Scored(message_id, CLASSES[predicted], scores, ScoredBy("m", model))
-
-
-def feedback(label: str = "POSITIVE", message_id: str = "a", source: str | None = None) -> Feedback:
-    return Feedback(id=message_id, label=label, source=source)
-
-
-def apply(join: Join, record: Record) -> None:
-    at = record.partition, record.offset, record.timestamp_ms
-    match record.value:
-        case Scored() as value:
-            join.add_prediction(*at, value)
-        case Feedback() as label:
-            join.add_label(*at, label)
-        case reason:
-            join.refuse(record.stream, *at, reason)
-
-
-def numbers(join: Join) -> Numbers:
-    """Every number of the join that is not zero."""
-    found: Numbers = {(outcome,): n for outcome, n in join.outcomes().items()}
-    found |= {(stream, reason): n for stream in Stream for reason, n in join.refused(stream).items()}
-    found["labels",] = join.labels
-    for (model, partition), series in join.series.items():
-        for window, tally in zip(SPANS_MS, series.windows, strict=True):
-            found[model, partition, window, "predictions"] = tally.predictions
-            for cell, amounts in tally.cells.items():
-                for name, n in zip(("judged", "confidence", "brier", "delay"), amounts, strict=True):
-                    found[model, partition, window, *cell, name] = n
-    return {key: n for key, n in found.items() if n}
-
-
-def retained(records: Iterable[Record], span_ms: int) -> list[Record]:
-    return [record for record in records if record.timestamp_ms // MINUTE_MS >= (NOW_MS - span_ms) // MINUTE_MS]
-
-
-def recompute(records: Sequence[Record]) -> Numbers:
-    """The same numbers at NOW_MS, straight from the definitions."""
-    found: Counter[tuple[object, ...]] = Counter()
-    kept = retained(records, WINDOW_MS)
-    in_order = sorted(kept, key=lambda record: (record.timestamp_ms, record.partition, record.offset))
-    predictions = [(record, record.value) for record in kept if isinstance(record.value, Scored)]
-    labels = [(record, record.value) for record in in_order if isinstance(record.value, Feedback)]
-    found["labels",] = len(labels)
-    for record in kept:
-        if isinstance(record.value, Refusal):
-            found[record.stream, record.value] += 1
-    for record, label in labels:
-        if not any(value.id == label.id for _record, value in predictions):
-            is_orphan = record.timestamp_ms // MINUTE_MS < (NOW_MS - WINDOW_MS // 2) // MINUTE_MS
-            found[Outcome.ORPHAN if is_orphan else Outcome.WAITING,] += 1
-    for message_id in {label.id for _record, label in labels}:
-        for earlier, later in pairwise(label for _record, label in labels if label.id == message_id):
-            same_source = Outcome.CORRECTION if earlier.source == later.source else Outcome.CONFLICT
-            found[Outcome.DUPLICATE if earlier.label == later.label else same_source,] += 1
-    for record, value in predictions:
-        own = [(at, label.label) for at, label in labels if label.id == value.id]
-        known = [(at.timestamp_ms, label) for at, label in own if label in value.scores]
-        found[Outcome.UNKNOWN_CLASS,] += len(own) - len(known)
-        found[Outcome.JUDGED,] += bool(known)
-        for window in (name for name, span_ms in SPANS_MS.items() if record in retained([record], span_ms)):
-            series = f"m@{value.model.version}", record.partition, window
-            found[*series, "predictions"] += 1
-            if known:
-                judged_ms, expected = known[-1]
-                confidence = value.scores[value.label]
-                cell = *series, expected, value.label, 9 if confidence == 1 else int(confidence * 10)
-                brier = sum(p * p for p in value.scores.values()) - 2 * value.scores[expected] + 1
-                found[*cell, "judged"] += 1
-                found[*cell, "confidence"] += round(confidence * PROBABILITY_UNITS)
-                found[*cell, "brier"] += round(brier * PROBABILITY_UNITS)
-                found[*cell, "delay"] += max(0, judged_ms - record.timestamp_ms) * DELAY_UNITS // 1000
-    return {key: n for key, n in found.items() if n}
-
-
-ids = st.sampled_from("abc")
-times = st.one_of(
-    st.integers(BEGIN_MS, NOW_MS),
-    st.integers(NOW_MS - 6 * MINUTE_MS, NOW_MS),
-    st.sampled_from([NOW_MS - span_ms + shift_ms for span_ms in SPANS_MS.values() for shift_ms in (-MINUTE_MS, 0)]),
-)
-results = st.builds(scored, ids, st.integers(0, 2), st.sampled_from([0.34, 0.5, 0.9, 1.0]), st.sampled_from("12"))
-labels = st.builds(feedback, st.sampled_from([*CLASSES, "BORED"]), ids, st.sampled_from([None, "anna", "ben"]))
-payloads = st.one_of(results, labels, st.tuples(st.sampled_from(Stream), st.sampled_from(Refusal)))
-
-
-@st.composite
-def record_sets(draw: st.DrawFn) -> list[Record]:
-    """Records of two partitions of either topic, each partition in offset order, with gaps as markers leave them."""
-    next_offset: Counter[tuple[Stream, int]] = Counter()
-    records = []
-    for payload, partition, timestamp_ms, gap in draw(
-        st.lists(st.tuples(payloads, st.integers(0, 1), times, st.integers(0, 1)), max_size=30)
-    ):
-        if isinstance(payload, tuple):
-            stream, value = payload
-        else:
-            stream, value = (Stream.RESULTS if isinstance(payload, Scored) else Stream.FEEDBACK), payload
-        offset = next_offset[stream, partition] + gap
-        next_offset[stream, partition] = offset + 1
-        records.append(Record(stream, partition, offset, timestamp_ms, value))
-    return records
-
-
-def interleaved(records: Sequence[Record], choice: random.Random) -> Iterable[Record]:
-    """The partitions in any interleaving, each in offset order; now and then one is read again from earlier on."""
-    queues: dict[tuple[Stream, int], list[Record]] = {}
-    for record in records:
-        queues.setdefault((record.stream, record.partition), []).append(record)
-    done: dict[tuple[Stream, int], int] = dict.fromkeys(queues, 0)
-    while unfinished := [key for key, queue in queues.items() if done[key] < len(queue)]:
-        key = choice.choice(unfinished)
-        yield queues[key][done[key]]
-        done[key] += 1
-        if choice.random() < 0.2:
-            yield from queues[key][choice.randrange(done[key]) : done[key]]
-
-
-def joined(records: Sequence[Record], choice: random.Random) -> Join:
-    """A join that got these records while time passed."""
-    join = Join(WINDOW_MS, BEGIN_MS)
-    moments = sorted(choice.randint(BEGIN_MS, NOW_MS) for _ in records)
-    for moment_ms, record in zip(moments, interleaved(records, choice), strict=False):
-        join.advance(moment_ms)
-        apply(join, record)
-    if choice.random() < 0.5:
-        join.advance(NOW_MS)
-    for record in interleaved(records, choice):
-        apply(join, record)
-    join.advance(NOW_MS)
-    return join
-
-
-@given(record_sets(), st.randoms(use_true_random=False))
-def test_numbers_are_a_function_of_the_retained_records(records: list[Record], choice: random.Random) -> None:
-    """Whatever the interleaving, the repetitions and the moments of arrival, the numbers are the definitions'."""
-    assert numbers(joined(records, choice)) == recompute(records)
-
-
-@given(record_sets(), st.randoms(use_true_random=False))
-def test_nothing_is_left_when_everything_has_expired(records: list[Record], choice: random.Random) -> None:
-    """A window after the last record every number is zero, and nothing is kept in memory."""
-    join = joined(records, choice)
-    join.advance(NOW_MS + WINDOW_MS + MINUTE_MS)
-    assert numbers(join) == {}
-    assert not join.series
-    assert not join._ids
-    assert not join._predictions._items
-    assert not join._labels._items
+WINDOW_MS = 7 * DAY_MS
 
 
 class Feed:
     """Applies records at moments that the test chooses, minutes before NOW_MS, with offsets of its own."""
 
-    def __init__(self, window_ms: int = WINDOW_MS) -> None:
-        self.join = Join(window_ms, NOW_MS)
-        self._offsets: Counter[Stream] = Counter()
+    def __init__(self, folder: Path) -> None:
+        self.replica = Replica(folder / "listener.sqlite", NOW_MS - 2 * DAY_MS, WINDOW_MS)
+        self._offsets: Counter[str] = Counter()
 
-    def __call__(self, value: Scored | Feedback, minutes_ago: float = 1) -> "Feed":
-        stream = Stream.RESULTS if isinstance(value, Scored) else Stream.FEEDBACK
-        apply(self.join, Record(stream, 0, self._offsets[stream], round(NOW_MS - minutes_ago * MINUTE_MS), value))
-        self._offsets[stream] += 1
+    def predict(
+        self,
+        minutes_ago: float = 1,
+        label: str = "POSITIVE",
+        model: str = "m@1",
+        message_id: str = "a",
+        partition: int = 0,
+    ) -> "Feed":
+        scores = dict.fromkeys(("NEGATIVE", "POSITIVE"), 0.25) | {label: 0.75}
+        at_ms = round(NOW_MS - minutes_ago * MINUTE_MS)
+        self.replica.apply([Scored(message_id, partition, self._next("results"), at_ms, label, scores, model)], NOW_MS)
         return self
 
-    @property
-    def outcomes(self) -> dict[Outcome, int]:
-        return {outcome: n for outcome, n in self.join.outcomes().items() if n}
+    def label(self, value: str, minutes_ago: float = 1, source: str | None = None, message_id: str = "a") -> "Feed":
+        at_ms = round(NOW_MS - minutes_ago * MINUTE_MS)
+        self.replica.apply([Labelled(message_id, 0, self._next("feedback"), at_ms, value, source)], NOW_MS)
+        return self
 
-    @property
-    def cells(self) -> dict[tuple[str, str, str], int]:
-        """Judged predictions over the whole retention by model, expected and predicted class."""
+    def later(self, span_ms: int) -> "Feed":
+        self.replica.apply([], NOW_MS + span_ms)
+        return self
+
+    def _next(self, stream: str) -> int:
+        self._offsets[stream] += 1
+        return self._offsets[stream]
+
+    def of(self, name: str, window: str = "all") -> dict[tuple[object, ...], float]:
+        """The series of a name that are not zero, by their labels but the window."""
+        found = self.replica.exported().items()
         return {
-            (model, expected, predicted): n
-            for (model, _partition), series in self.join.series.items()
-            for (expected, predicted, _bin), (n, *_rest) in series.windows[-1].cells.items()
+            tuple(value for value in labels if value != window): n
+            for (series, *labels), n in found
+            if series == name and (window in labels or name in ("labels", "matched_labels"))
         }
 
 
-def test_a_label_may_come_before_its_prediction() -> None:
+@pytest.fixture
+def feed(tmp_path: Path) -> Iterator[Feed]:
+    """A listener with nothing read yet."""
+    feed = Feed(tmp_path)
+    yield feed
+    feed.replica.store.close()
+
+
+def test_a_label_may_come_before_its_prediction(feed: Feed) -> None:
     """It waits, then judges, and its delay is zero."""
-    feed = Feed()(feedback("NEGATIVE"), 3)
-    assert feed.outcomes == {Outcome.WAITING: 1}
-    feed(scored(predicted=2), 2)
-    assert feed.outcomes == {Outcome.JUDGED: 1}
-    [(_n, _confidence, _brier, delay)] = feed.join.series["m@1", 0].windows[-1].cells.values()
-    assert delay == 0
+    feed.label("NEGATIVE", 3)
+    assert feed.of("labels") == {("recent",): 1}
+    assert feed.of("matched_labels") == {}
+    feed.predict(2)
+    assert feed.of("matched_labels") == {(0, "recent"): 1}
+    assert feed.of("judged_predictions") == {("m@1", 0, "NEGATIVE", "POSITIVE"): 1}
+    assert feed.of("label_delay_seconds_sum") == {}
 
 
-def test_each_prediction_of_an_id_is_judged_under_its_own_model() -> None:
+def test_a_label_can_be_too_early(feed: Feed) -> None:
+    """More than the lead before its prediction it judges nothing: it could have expired before it."""
+    lead_minutes = LABEL_LEAD_MS / MINUTE_MS
+    feed.label("NEGATIVE", lead_minutes + 3).predict(2)
+    assert feed.of("judged_predictions") == {}
+    feed.label("NEGATIVE", lead_minutes + 2)
+    assert feed.of("judged_predictions") == {("m@1", 0, "NEGATIVE", "POSITIVE"): 1}
+
+
+def test_each_prediction_of_an_id_is_judged_under_its_own_model(feed: Feed) -> None:
     """A replay with a new model leaves the old model's number alone."""
-    feed = Feed()(scored(predicted=2, model="1"))(feedback("POSITIVE"))(scored(predicted=0, model="2"))
-    assert feed.cells == {("m@1", "POSITIVE", "POSITIVE"): 1, ("m@2", "POSITIVE", "NEGATIVE"): 1}
+    feed.predict(model="m@1").label("POSITIVE").predict(label="NEGATIVE", model="m@2")
+    assert feed.of("judged_predictions") == {
+        ("m@1", 0, "POSITIVE", "POSITIVE"): 1,
+        ("m@2", 0, "POSITIVE", "NEGATIVE"): 1,
+    }
 
 
-def test_the_same_label_again_changes_nothing() -> None:
+def test_the_same_label_again_changes_nothing(feed: Feed) -> None:
     """It is counted as a duplicate, and the prediction is still judged once."""
-    feed = Feed()(scored())(feedback("POSITIVE"))(feedback("POSITIVE", source="ben"))
-    assert feed.outcomes == {Outcome.JUDGED: 1, Outcome.DUPLICATE: 1}
-    assert feed.cells == {("m@1", "POSITIVE", "POSITIVE"): 1}
+    feed.predict().label("POSITIVE").label("POSITIVE", source="ben")
+    assert feed.of("judged_predictions") == {("m@1", 0, "POSITIVE", "POSITIVE"): 1}
+    assert feed.of("prediction_labels") == {("m@1", 0, "duplicate"): 1}
 
 
-@pytest.mark.parametrize(("source", "outcome"), [("anna", Outcome.CORRECTION), ("ben", Outcome.CONFLICT)])
-def test_another_label_retracts_and_judges_again(source: str, outcome: Outcome) -> None:
+@pytest.mark.parametrize(("source", "outcome"), [("anna", "correction"), ("ben", "conflict")])
+def test_another_label_retracts_and_judges_again(feed: Feed, source: str, outcome: str) -> None:
     """The last label counts; from the same source it is a correction, from another one a conflict."""
-    feed = Feed()(scored())(feedback("POSITIVE", source="anna"))(feedback("NEGATIVE", source=source))
-    assert feed.cells == {("m@1", "NEGATIVE", "POSITIVE"): 1}
-    assert feed.outcomes == {Outcome.JUDGED: 1, outcome: 1}
+    feed.predict().label("POSITIVE", source="anna").label("NEGATIVE", source=source)
+    assert feed.of("judged_predictions") == {("m@1", 0, "NEGATIVE", "POSITIVE"): 1}
+    assert feed.of("prediction_labels") == {("m@1", 0, outcome): 1}
 
 
-def test_the_last_label_is_the_one_with_the_latest_broker_time() -> None:
+def test_the_last_label_is_the_one_with_the_latest_broker_time(feed: Feed) -> None:
     """A label that is read late but was written early does not take over."""
-    feed = Feed()(scored(), 9)(feedback("POSITIVE"), 2)(feedback("NEGATIVE"), 5)
-    assert feed.cells == {("m@1", "POSITIVE", "POSITIVE"): 1}
+    feed.predict(9).label("POSITIVE", 2).label("NEGATIVE", 5)
+    assert feed.of("judged_predictions") == {("m@1", 0, "POSITIVE", "POSITIVE"): 1}
 
 
-def test_a_label_that_is_no_class_of_the_model_judges_nothing() -> None:
+def test_a_label_that_is_no_class_of_the_model_judges_nothing(feed: Feed) -> None:
     """It is counted, and a known label before it stays the judge."""
-    feed = Feed()(scored())(feedback("POSITIVE"))(feedback("BORED"))
-    assert feed.cells == {("m@1", "POSITIVE", "POSITIVE"): 1}
-    assert feed.outcomes[Outcome.UNKNOWN_CLASS] == 1
+    feed.predict().label("POSITIVE").label("BORED")
+    assert feed.of("judged_predictions") == {("m@1", 0, "POSITIVE", "POSITIVE"): 1}
+    assert feed.of("prediction_labels") == {("m@1", 0, "unknown_class"): 1}
 
 
-def test_an_unmatched_label_becomes_an_orphan_and_then_leaves() -> None:
-    """It waits a day, is an orphan to the end of the window, and is in no number after that."""
-    feed = Feed(7 * DAY_MS)(feedback())
-    assert feed.outcomes == {Outcome.WAITING: 1}
-    feed.join.advance(NOW_MS + ORPHAN_AFTER_MS)
-    assert feed.outcomes == {Outcome.ORPHAN: 1}
-    feed.join.advance(NOW_MS + 7 * DAY_MS)
-    assert feed.outcomes == {}
+def test_an_unmatched_label_becomes_an_orphan_and_then_leaves(feed: Feed) -> None:
+    """While its prediction may come it is recent, for as long again it is old, then it is in no number."""
+    feed.label("POSITIVE")
+    assert feed.of("labels") == {("recent",): 1}
+    feed.later(LABEL_LEAD_MS)
+    assert feed.of("labels") == {("old",): 1}
+    feed.later(2 * LABEL_LEAD_MS)
+    assert feed.of("labels") == {}
 
 
-def test_a_prediction_leaves_the_windows_one_after_the_other() -> None:
+def test_ids_are_told_apart_to_the_last_character(feed: Feed) -> None:
+    """Also behind a NUL, where C would end a string."""
+    feed.predict(message_id="a\0b").label("POSITIVE", message_id="a\0c").label("POSITIVE", message_id="a\\0b")
+    assert feed.of("judged_predictions") == {}
+    feed.label("POSITIVE", message_id="a\0b")
+    assert feed.of("judged_predictions") == {("m@1", 0, "POSITIVE", "POSITIVE"): 1}
+
+
+def test_a_prediction_leaves_the_windows_one_after_the_other(feed: Feed) -> None:
     """Five minutes, an hour, a day, the retention: then nothing of it is left."""
-    join = Feed(7 * DAY_MS)(scored(), 0)(feedback("POSITIVE"), 0).join
-    series = join.series["m@1", 0]
-    for span_ms, left in ((4, [1, 1, 1, 1]), (6, [0, 1, 1, 1]), (61, [0, 0, 1, 1]), (1441, [0, 0, 0, 1])):
-        join.advance(NOW_MS + span_ms * MINUTE_MS)
-        assert [window.predictions for window in series.windows] == left
-        assert [len(window.cells) for window in series.windows] == left
-    join.advance(NOW_MS + 7 * DAY_MS + MINUTE_MS)
-    assert not join.series
+    feed.predict(0).label("POSITIVE", 0)
+    windows = ("5m", "1h", "24h", "all")
+    for minutes, left in ((4, 4), (6, 3), (61, 2), (1441, 1)):
+        feed.later(minutes * MINUTE_MS)
+        assert [bool(feed.of("predictions", window)) for window in windows] == [False] * (4 - left) + [True] * left
+        assert [bool(feed.of("brier_sum", window)) for window in windows] == [False] * (4 - left) + [True] * left
+    feed.later(WINDOW_MS + MINUTE_MS)
+    assert feed.replica.exported() == {}
 
 
-def test_no_window_outlasts_the_retention() -> None:
+def test_no_window_outlasts_the_retention(tmp_path: Path) -> None:
     """With a retention of two hours the last day is these two hours."""
-    feed = Feed(2 * HOUR_MS)(scored("a"), 119)(scored("b"), 1)
-    feed.join.advance(NOW_MS + 10 * MINUTE_MS)
-    assert [window.predictions for window in feed.join.series["m@1", 0].windows] == [0, 1, 1, 1]
+    replica = Replica(tmp_path / "listener.sqlite", NOW_MS, 120 * MINUTE_MS)
+    ages = enumerate((119, 1))
+    scored = [Scored("a", 0, offset, NOW_MS - age * MINUTE_MS, "x", {"x": 1.0}) for offset, age in ages]
+    replica.apply(scored, NOW_MS)
+    replica.apply([], NOW_MS + 10 * MINUTE_MS)
+    found = {labels[2]: n for (name, *labels), n in replica.exported().items() if name == "predictions"}
+    assert found == {"1h": 1, "24h": 1, "all": 1}
+    replica.store.close()
 
 
-def test_time_never_goes_back() -> None:
+def test_time_never_goes_back(feed: Feed) -> None:
     """A clock that jumps back revives nothing."""
-    join = Feed()(scored()).join
-    join.advance(NOW_MS + 2 * WINDOW_MS)
-    join.advance(NOW_MS)
-    assert join.now_ms == NOW_MS + 2 * WINDOW_MS
-    assert not join.series
+    feed.predict().later(2 * WINDOW_MS).later(0)
+    assert feed.replica.numbers.now_ms == NOW_MS + 2 * WINDOW_MS
+    assert feed.replica.exported() == {}

@@ -1,0 +1,128 @@
+"""Reading both topics without a group: which partitions, from where, and how far."""
+
+from collections.abc import Mapping
+
+import structlog
+from aiokafka import AIOKafkaConsumer
+from aiokafka.errors import OffsetOutOfRangeError
+from aiokafka.structs import TopicPartition
+
+from feedback_listener.join import Stream
+from feedback_listener.numbers import Positions
+from feedback_listener.settings import Shard
+from feedback_listener.store import StoreUnusable
+from feedback_listener.wire import Record
+from streamgauge.kafka import Unreadable, client_options, poll_carefully
+from streamgauge.settings import KafkaSettings
+
+log = structlog.get_logger(__name__)
+
+SLICE_RECORDS = 500
+"""Records polled at once, before the event loop gets its turn."""
+METADATA_MAX_AGE_MS = 30_000
+"""How soon partitions that were added are seen."""
+
+
+class Reader:
+    """Reads the results partitions of a shard, and all of feedback, of committed records only."""
+
+    def __init__(self, kafka: KafkaSettings, streams: Mapping[str, Stream], shard: Shard) -> None:
+        """`streams` by topic."""
+        self._streams = streams
+        self._shard = shard
+        # A position that is not in the topic is an error: whatever the store knows is then of another topic.
+        self._consumer = AIOKafkaConsumer(
+            isolation_level="read_committed",
+            enable_auto_commit=False,
+            auto_offset_reset="none",
+            metadata_max_age_ms=METADATA_MAX_AGE_MS,
+            **client_options(kafka),
+        )
+        self._seen: dict[TopicPartition, int] = {}
+        """Next offset of each assigned partition that has not been handed out."""
+
+    async def start(self) -> None:
+        await self._consumer.start()
+
+    async def stop(self) -> None:
+        await self._consumer.stop()
+
+    def owned(self, partitions: Mapping[str, int]) -> set[TopicPartition]:
+        """The shard's own, of the given numbers of partitions by topic."""
+        return {
+            TopicPartition(topic, partition)
+            for topic, stream in self._streams.items()
+            for partition in range(partitions.get(topic, 0))
+            if stream is Stream.FEEDBACK or self._shard.owns(partition)
+        }
+
+    def added(self) -> set[TopicPartition]:
+        """The shard's partitions that are not read yet."""
+        known = {topic: len(self._consumer.partitions_for_topic(topic) or ()) for topic in self._streams}
+        return self.owned(known) - self._seen.keys()
+
+    async def assign(
+        self, new: set[TopicPartition], positions: Positions, horizons_ms: Mapping[Stream, int]
+    ) -> Positions:
+        """Read these partitions as well, from their position or, without one, from a time on; returns where they end.
+
+        Raises StoreUnusable when a position is not in its topic.
+        """
+        ends: dict[TopicPartition, int] = await self._consumer.end_offsets(new)
+        begins: dict[TopicPartition, int] = await self._consumer.beginning_offsets(new)
+        # After the ends: where no record is young enough, what comes later is at the end or beyond.
+        times = {tp: horizons_ms[self._streams[tp.topic]] for tp in new}
+        starts = await self._consumer.offsets_for_times(times)
+        for tp in new:
+            position = positions.get(self.key(tp))
+            if position is None:
+                position = starts[tp].offset if starts[tp] else ends[tp]
+            elif not begins[tp] <= position <= ends[tp]:
+                raise StoreUnusable(f"{tp.topic}-{tp.partition} has no offset {position} any more")
+            self._seen[tp] = position
+        # No await from here on: the new assignment must not be read before it has its positions.
+        self._consumer.assign(list(self._seen))
+        self._seek()
+        return {self.key(tp): end for tp, end in ends.items()}
+
+    async def ends(self) -> Positions:
+        """Where the assigned partitions end now."""
+        ends = await self._consumer.end_offsets(self._consumer.assignment())
+        return {self.key(tp): end for tp, end in ends.items()}
+
+    async def poll(self, timeout_ms: int) -> list[tuple[Stream, Record]]:
+        """The next records, in the order of each partition. Raises StoreUnusable when the topic has lost its place."""
+        try:
+            polled = [await self._consumer.getmany(timeout_ms=timeout_ms, max_records=SLICE_RECORDS)]
+        except UnicodeDecodeError:
+            polled = [some async for some in poll_carefully(self._consumer, lambda: dict(self._seen))]
+        except OffsetOutOfRangeError as error:
+            raise StoreUnusable(f"offsets are not in the topics any more: {error}") from error
+        found: list[tuple[Stream, Record]] = []
+        for some in polled:
+            for tp, records in some.items():
+                self._seen[tp] = records[-1].offset + 1
+                stream = self._streams[tp.topic]
+                found += [(stream, record) for record in records if not isinstance(record, Unreadable)]
+        return found
+
+    async def positions(self) -> Positions:
+        """Next offsets: all before them has been handed out.
+
+        A transaction's marker is an offset without a record: only the consumer's position passes it.
+        """
+        for tp in self._seen:
+            self._seen[tp] = await self._consumer.position(tp)
+        return {self.key(tp): offset for tp, offset in self._seen.items()}
+
+    def lag(self, positions: Positions) -> dict[TopicPartition, int]:
+        """Committed records, and markers, between these positions and the ends that the brokers last told of."""
+        ends = {tp: self._consumer.last_stable_offset(tp) or 0 for tp in self._seen}
+        return {tp: max(0, end - positions.get(self.key(tp), 0)) for tp, end in ends.items()}
+
+    def key(self, tp: TopicPartition) -> tuple[Stream, int]:
+        return self._streams[tp.topic], tp.partition
+
+    def _seek(self) -> None:
+        for tp, offset in self._seen.items():
+            self._consumer.seek(tp, offset)

@@ -1,0 +1,51 @@
+-- The listener's cache: whatever changes here or in what is counted needs another LAYOUT in store.py.
+CREATE TABLE identity (description TEXT NOT NULL, now_ms INTEGER NOT NULL);
+
+CREATE TABLE positions (stream TEXT, partition INTEGER, next_offset INTEGER NOT NULL, PRIMARY KEY (stream, partition))
+WITHOUT ROWID;
+
+CREATE TABLE kinds (number INTEGER PRIMARY KEY, model TEXT NOT NULL, classes TEXT NOT NULL);
+
+-- Rows come in generations, a few hundred thousand rows or an eighth of the window each. New rows go into the newest, whose
+-- part of the tree fits into memory although ids come in any order; what has expired leaves a generation at a time.
+CREATE TABLE generations (
+    stream TEXT, number INTEGER, rows INTEGER NOT NULL, oldest_ms INTEGER NOT NULL, newest_ms INTEGER NOT NULL,
+    PRIMARY KEY (stream, number)
+) WITHOUT ROWID;
+
+CREATE TABLE predictions (
+    generation INTEGER, id TEXT, at_ms INTEGER NOT NULL, partition INTEGER, "offset" INTEGER,
+    kind INTEGER NOT NULL, predicted INTEGER NOT NULL, bin INTEGER NOT NULL, units TEXT NOT NULL,
+    PRIMARY KEY (generation, id, partition, "offset")
+) WITHOUT ROWID;
+
+CREATE TABLE labels (
+    generation INTEGER, id TEXT, at_ms INTEGER NOT NULL, partition INTEGER, "offset" INTEGER,
+    value TEXT NOT NULL, source TEXT,
+    PRIMARY KEY (generation, id, partition, "offset")
+) WITHOUT ROWID;
+
+-- Everything counted stands under the minute in which it leaves.
+CREATE TABLE tallies (
+    minute INTEGER, model TEXT, partition INTEGER, predictions INTEGER NOT NULL,
+    duplicate INTEGER NOT NULL, correction INTEGER NOT NULL, conflict INTEGER NOT NULL, unknown_class INTEGER NOT NULL,
+    PRIMARY KEY (minute, model, partition)
+) WITHOUT ROWID;
+
+CREATE TABLE cells (
+    minute INTEGER, model TEXT, partition INTEGER, expected TEXT, predicted TEXT, bin INTEGER,
+    judged INTEGER NOT NULL, confidence INTEGER NOT NULL, brier INTEGER NOT NULL, delay INTEGER NOT NULL,
+    PRIMARY KEY (minute, model, partition, expected, predicted, bin)
+) WITHOUT ROWID;
+
+CREATE TABLE label_counts (minute INTEGER PRIMARY KEY, labels INTEGER NOT NULL);
+
+CREATE TABLE matches (
+    minute INTEGER, partition INTEGER, prediction_minute INTEGER, labels INTEGER NOT NULL,
+    PRIMARY KEY (minute, partition, prediction_minute)
+) WITHOUT ROWID;
+
+CREATE TABLE refusals (
+    minute INTEGER, stream TEXT, partition INTEGER, reason TEXT, records INTEGER NOT NULL,
+    PRIMARY KEY (minute, stream, partition, reason)
+) WITHOUT ROWID;

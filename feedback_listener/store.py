@@ -1,0 +1,204 @@
+"""The join's state: rows, sums per minute and positions in one SQLite transaction, and the numbers in memory.
+
+The file is a cache of the topics. One that cannot be this listener's is thrown away and filled again, never migrated.
+All calls come from one thread; `numbers` may be read in any.
+"""
+
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import structlog
+
+from feedback_listener.join import Changes, Label, Prediction, Starts
+from feedback_listener.numbers import Numbers, Positions
+from feedback_listener.tables import LAYOUT, Tables
+from feedback_listener.tally import MINUTE_MS
+from feedback_listener.wire import Batch, Kinds
+from streamgauge.errors import ConfigurationError, StreamgaugeError
+
+log = structlog.get_logger(__name__)
+
+SETTING = "STREAMGAUGE_LISTENER_STORE"
+PRIMARY_CODE = 0xFF
+"""SQLite's extended result codes carry the primary one in their lowest byte."""
+
+T = TypeVar("T", Prediction, Label)
+
+
+class StoreUnusable(Exception):  # noqa: N818 - it is an answer: begin anew
+    """The file is not this listener's, or is broken: throw it away and read the topics again."""
+
+
+class Store:
+    """The state of one listener, and the numbers that follow from it."""
+
+    def __init__(self, path: Path, identity: str, window_ms: int, now_ms: int) -> None:
+        """Open or create the file; `identity` says what it is a cache of.
+
+        Raises StoreUnusable, ConfigurationError when another process has the file open, StreamgaugeError when it
+        cannot be written.
+        """
+        self.path = path
+        self.numbers = Numbers()
+        self.kinds = Kinds()
+        """Numbers the kinds of the predictions that `apply` takes."""
+        self._identity = identity
+        self._window_ms = window_ms
+        with _named_errors(path):
+            self._tables = Tables(path)
+            try:
+                self._check(now_ms)
+                self._load(now_ms)
+            except BaseException:
+                self._tables.close()
+                raise
+
+    def close(self) -> None:
+        """Close the file; every batch that was applied is in it."""
+        with _named_errors(self.path):
+            self._tables.close()
+
+    def size_bytes(self) -> int:
+        """Of the file and its write-ahead log."""
+        return sum(file.stat().st_size for file in _files(self.path) if file.exists())
+
+    def apply(self, batch: Batch, positions: Positions, now_ms: int) -> None:
+        """Apply records, move to `positions` and let time pass, all or nothing; time never goes back.
+
+        Every record is applied once: it lies at or after the position of its partition. Raises what `__init__` raises.
+        """
+        now_ms = max(now_ms, self.numbers.now_ms)
+        starts = Starts.at(now_ms, self._window_ms)
+        if positions == self.numbers.positions and starts == self._starts:
+            with self.numbers.lock:
+                self.numbers.now_ms = now_ms
+            return
+        batch = batch.since(starts.retained, starts.labels)
+        with _named_errors(self.path), self._tables.transaction():
+            leaving = self._leaving(starts)
+            changes = self._changes(batch, starts)
+            self._write(batch, changes, starts, positions, now_ms)
+            beside = self._tables.beside(starts) if starts != self._starts else None
+        with self.numbers.lock:
+            for window, sums in enumerate(leaving):
+                for series, tally in sums.items():
+                    self.numbers.merge(window, series, tally, -1)
+            self.numbers.add(starts, changes)
+            if beside:
+                self.numbers.beside = beside
+            else:
+                self.numbers.beside.add(starts, batch.label_counts(), changes.matches, batch.refusals)
+            self._note(starts, positions, now_ms)
+
+    def _check(self, now_ms: int) -> None:
+        tables = self._tables
+        if tables.is_new:
+            return
+        if tables.layout() != LAYOUT:
+            raise StoreUnusable(f"its layout is {tables.layout()}, not {LAYOUT}")
+        if broken := tables.broken():
+            raise StoreUnusable(broken)
+        found = tables.identity()
+        if found and found[0] != self._identity:
+            raise StoreUnusable(f"it is a cache of {found[0]}, not of {self._identity}")
+        if found and now_ms < found[1] - MINUTE_MS:
+            raise StoreUnusable("it comes from the future: a clock was wrong, and what expired may have to come back")
+
+    def _load(self, now_ms: int) -> None:
+        """Show what the file holds, of the moment that it was written in or of now."""
+        found = self._tables.identity()
+        now_ms = max(now_ms, found[1]) if found else now_ms
+        starts = Starts.at(now_ms, self._window_ms)
+        self.kinds = Kinds(self._tables.kinds())
+        self._stored_kinds = len(self.kinds)
+        for window, start in enumerate(starts.windows):
+            for series, tally in self._tables.sums(start).items():
+                self.numbers.merge(window, series, tally)
+        self.numbers.beside = self._tables.beside(starts)
+        self._note(starts, self._tables.positions(), now_ms)
+
+    def _note(self, starts: Starts, positions: Positions, now_ms: int) -> None:
+        self._starts = starts
+        self.numbers.now_ms = now_ms
+        self.numbers.positions = dict(positions)
+        self.numbers.kinds = list(self.kinds)
+
+    def _leaving(self, starts: Starts) -> list[Any]:
+        """For each window, the sums over the minutes that it leaves behind."""
+        moved = zip(self._starts.windows, starts.windows, strict=True)
+        return [self._tables.sums(old, new) if old != new else {} for old, new in moved]
+
+    def _changes(self, batch: Batch, starts: Starts) -> Changes:
+        """What the batch does: of each id that has labels, retract what was counted, and count what is now."""
+        changes = Changes(self.kinds, starts)
+        changes.add_predictions(batch.predictions)
+        labels_new = _by_id(batch.labels)
+        labelled = self._tables.labelled(batch.predictions) | labels_new.keys()
+        labels_before = _by_id(self._tables.labels_of(labelled, starts))
+        before = _by_id(self._tables.predictions_of(labelled, starts))
+        new = _by_id(prediction for prediction in batch.predictions if prediction.id in labelled)
+        for name in labelled:
+            predictions, labels = before.get(name, []), sorted(labels_before.get(name, []))
+            changes.count(predictions, labels, -1)
+            predictions = predictions + new.get(name, [])
+            changes.count(predictions, sorted(labels + labels_new.get(name, [])), 1)
+            self._log_unknown(labels_new.get(name, []), predictions)
+        return changes
+
+    def _log_unknown(self, labels: Iterable[Label], predictions: Sequence[Prediction]) -> None:
+        for label in labels:
+            if any(label.value not in self.kinds[prediction.kind].classes for prediction in predictions):
+                log.warning("label.unknown_class", partition=label.partition, offset=label.offset)
+
+    def _write(self, batch: Batch, changes: Changes, starts: Starts, positions: Positions, now_ms: int) -> None:
+        tables = self._tables
+        if starts != self._starts:
+            tables.expire(starts)
+        tables.add_kinds(self.kinds[self._stored_kinds :])
+        self._stored_kinds = len(self.kinds)
+        tables.insert(batch, self._window_ms)
+        tables.add(batch, changes)
+        tables.move(self._identity, positions, now_ms)
+
+
+def discard(path: Path) -> None:
+    """Delete a store; it need not exist."""
+    for file in _files(path):
+        file.unlink(missing_ok=True)
+
+
+def _files(path: Path) -> list[Path]:
+    return [path, *(path.with_name(path.name + suffix) for suffix in ("-wal", "-shm", "-journal"))]
+
+
+def _by_id(items: Iterable[T]) -> dict[str, list[T]]:
+    found: dict[str, list[T]] = {}
+    for item in items:
+        found.setdefault(item.id, []).append(item)
+    return found
+
+
+@contextmanager
+def _named_errors(path: Path) -> Iterator[None]:
+    """SQLite's errors as what they mean here."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield
+    except sqlite3.DatabaseError as error:
+        code = getattr(error, "sqlite_errorcode", 0) & PRIMARY_CODE
+        if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+            raise StoreUnusable(str(error)) from error
+        if code == sqlite3.SQLITE_BUSY:
+            raise ConfigurationError(
+                f"{SETTING}={path}: another listener has it open; give each a file of its own"
+            ) from None
+        if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN):
+            raise StreamgaugeError(
+                f"{SETTING}={path}: {error}; it is a cache, and goes on when there is room"
+            ) from None
+        raise
+    except OSError as error:
+        raise StreamgaugeError(f"{SETTING}={path}: {error.strerror}") from None

@@ -1,0 +1,130 @@
+"""A listener without Kafka: the real store and collector, fed by a test."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+from prometheus_client import CollectorRegistry
+
+from feedback_listener.accuracy import AccuracyCollector
+from feedback_listener.join import Stream
+from feedback_listener.numbers import Numbers
+from feedback_listener.store import Store, discard
+from feedback_listener.wire import Batch, read
+from tests import truth
+from tests.truth import Labelled, Record, Refused, Scored
+
+BESIDE = ("labels", "matched_labels", "results_refused", "feedback_refused")
+
+
+@dataclass(frozen=True)
+class Wire:
+    """A record as the consumer yields it."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int
+    value: bytes | None
+
+
+def stream_of(record: Record) -> Stream:
+    if isinstance(record, Refused):
+        return Stream(record.stream)
+    return Stream.RESULTS if isinstance(record, Scored) else Stream.FEEDBACK
+
+
+def wire(record: Record) -> Wire:
+    at = str(stream_of(record)), record.partition, record.offset, record.at_ms
+    match record:
+        case Refused(reason="null_value"):
+            return Wire(*at, None)
+        case Refused(reason="broken_json"):
+            return Wire(*at, b"{")
+        case Refused():
+            return Wire(*at, b"{}")
+        case Scored():
+            name, version = record.model.split("@")
+            model = {"name": name, "version": version}
+            value: dict[str, object] = {
+                "id": record.id,
+                "label": record.label,
+                "scores": record.scores,
+                "model": model,
+            }
+        case Labelled():
+            value = {"id": record.id, "label": record.label, "source": record.source}
+    return Wire(*at, msgspec.json.encode(value))
+
+
+class Replica:
+    """One listener's store in a file, and what it would export."""
+
+    def __init__(self, path: Path, now_ms: int, window_ms: int, store: type[Store] = Store) -> None:
+        self._path, self._window_ms, self._kind = path, window_ms, store
+        self.caught_up = True
+        self.registry = CollectorRegistry()
+        self.registry.register(AccuracyCollector(self))
+        self.store = self.open(now_ms)
+
+    @property
+    def numbers(self) -> Numbers:
+        return self.store.numbers
+
+    def topic(self, stream: Stream) -> str:
+        return f"x.{stream}"
+
+    def lag(self) -> dict[tuple[str, int], int]:
+        return {}
+
+    def store_bytes(self) -> int:
+        return self.store.size_bytes()
+
+    def open(self, now_ms: int) -> Store:
+        self.store = self._kind(self._path, "a cluster", self._window_ms, now_ms)
+        return self.store
+
+    def restart(self, now_ms: int, *, lose_disk: bool = False) -> None:
+        self.store.close()
+        if lose_disk:
+            discard(self._path)
+        self.open(now_ms)
+
+    def apply(self, records: Sequence[Record], now_ms: int) -> None:
+        """Apply records as one batch, each partition in the order of its offsets."""
+        positions = dict(self.numbers.positions)
+        for record in records:
+            positions[stream_of(record), record.partition] = record.offset + 1
+        batch = Batch()
+        read(((stream_of(record), wire(record)) for record in records), self.store.kinds, batch)
+        self.store.apply(batch, positions, now_ms)
+
+    def missing(self, records: Iterable[Record]) -> list[Record]:
+        """Those of the records that it has not applied."""
+        positions = self.numbers.positions
+        return [
+            record for record in records if record.offset >= positions.get((stream_of(record), record.partition), 0)
+        ]
+
+    def exported(self) -> truth.Numbers:
+        """Every additive number that is not zero, named as `truth.numbers` names it."""
+        found: truth.Numbers = {}
+        for metric in self.registry.collect():
+            name = metric.name.removeprefix("streamgauge_")
+            for sample in metric.samples:
+                labels = dict(sample.labels)
+                if sample.value and ("window" in labels or name in BESIDE) and not name.startswith("ml_"):
+                    if "partition" in labels:
+                        labels["partition"] = int(labels["partition"])  # type: ignore[assignment]
+                    found[name, *labels.values()] = sample.value
+        return found
+
+
+def together(replicas: Iterable[Replica]) -> truth.Numbers:
+    """What the recording rules make of several listeners before they sum over partitions: the maximum of copies."""
+    found: truth.Numbers = {}
+    for replica in replicas:
+        for key, n in replica.exported().items():
+            found[key] = max(n, found.get(key, 0))
+    return found

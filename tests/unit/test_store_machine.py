@@ -1,0 +1,159 @@
+"""Listeners of one, two and three shards and their copies, against the definitions, whatever happens to them."""
+
+import tempfile
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from unittest.mock import patch
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
+
+from tests import truth
+from tests.replica import Replica, stream_of, together
+from tests.truth import DAY_MS, HOUR_MS, LEAD_MS, MINUTE_MS, Labelled, Record, Refused, Scored
+
+BEGIN_MS = 1_800_000_012_345
+WINDOW_MS = 3 * DAY_MS
+CLASSES = ("NEGATIVE", "NEUTRAL", "POSITIVE")
+SHARDS = (1, 2, 3)
+COPIES = {1: 1, 2: 2, 3: 1}
+
+ids = st.sampled_from("abc")
+partitions = st.integers(0, 2)
+skews_ms = st.sampled_from([0, 0, -2 * MINUTE_MS, 90_000])
+"""Brokers' clocks differ."""
+indices = st.integers(0, 99)
+
+
+class Listeners(RuleBasedStateMachine):
+    """One listener, two copies of each of two shards, and three shards, all on the same topics."""
+
+    @initialize()
+    def start(self) -> None:
+        self.now_ms = BEGIN_MS
+        self.records: list[Record] = []
+        self.next_offset: Counter[tuple[str, int]] = Counter()
+        self.folder = tempfile.TemporaryDirectory(prefix="streamgauge-")
+        self.replicas = {
+            (shards, shard, copy): Replica(self.path(shards, shard, copy), self.now_ms, WINDOW_MS)
+            for shards in SHARDS
+            for shard in range(shards)
+            for copy in range(COPIES[shards])
+        }
+
+    def path(self, *name: int) -> Path:
+        return Path(self.folder.name) / "-".join(map(str, name))
+
+    def teardown(self) -> None:
+        if hasattr(self, "folder"):
+            for replica in self.replicas.values():
+                replica.store.close()
+            self.folder.cleanup()
+
+    def append(self, stream: str, partition: int, skew_ms: int, make: Callable[[int, int, int], Record]) -> None:
+        """Offsets have gaps, as markers of transactions leave them."""
+        offset = self.next_offset[stream, partition] + len(self.records) % 2
+        self.next_offset[stream, partition] = offset + 1
+        self.records.append(make(partition, offset, self.now_ms + skew_ms))
+
+    def unseen(self, key: tuple[int, int, int]) -> list[Record]:
+        """What is retained, belongs to the shard, and has not been applied."""
+        shards, shard, _copy = key
+        horizon_ms = (self.now_ms - WINDOW_MS - LEAD_MS) // MINUTE_MS * MINUTE_MS
+        own = [
+            record
+            for record in self.records
+            if record.at_ms >= horizon_ms and (stream_of(record) == "feedback" or record.partition % shards == shard)
+        ]
+        return self.replicas[key].missing(own)
+
+    @rule(
+        message_id=ids,
+        partition=partitions,
+        skew_ms=skews_ms,
+        predicted=st.integers(0, 2),
+        confidence=st.sampled_from([0.34, 0.5, 0.7, 0.9, 1.0]),
+        model=st.sampled_from(["m@1", "m@2"]),
+    )
+    def predict(
+        self, message_id: str, partition: int, skew_ms: int, predicted: int, confidence: float, model: str
+    ) -> None:
+        """An id may be predicted again, by another model, in another partition."""
+        scores = dict.fromkeys(CLASSES, (1 - confidence) / 2) | {CLASSES[predicted]: confidence}
+        label = CLASSES[predicted]
+        self.append(
+            "results", partition, skew_ms, lambda p, offset, at: Scored(message_id, p, offset, at, label, scores, model)
+        )
+
+    @rule(
+        message_id=ids,
+        partition=partitions,
+        skew_ms=skews_ms,
+        label=st.sampled_from([*CLASSES, "BORED"]),
+        source=st.sampled_from([None, "anna", "ben"]),
+    )
+    def label(self, message_id: str, partition: int, skew_ms: int, label: str, source: str | None) -> None:
+        """A first label, a repetition, a correction, one that is no class."""
+        self.append(
+            "feedback", partition, skew_ms, lambda p, offset, at: Labelled(message_id, p, offset, at, label, source)
+        )
+
+    @rule(
+        stream=st.sampled_from(["results", "feedback"]),
+        partition=partitions,
+        reason=st.sampled_from(["null_value", "broken_json", "invalid_field"]),
+    )
+    def spoil(self, stream: str, partition: int, reason: str) -> None:
+        """A record that cannot be read."""
+        self.append(stream, partition, 0, lambda p, offset, at: Refused(stream, p, offset, at, reason))
+
+    @rule(span_ms=st.sampled_from([1000, MINUTE_MS, 5 * MINUTE_MS, HOUR_MS, 11 * HOUR_MS, LEAD_MS, DAY_MS, WINDOW_MS]))
+    def pass_time(self, span_ms: int) -> None:
+        """Windows move on whether or not anything is read."""
+        self.now_ms += span_ms
+
+    @rule(index=indices, chosen=partitions, count=st.integers(0, 4))
+    def deliver(self, index: int, chosen: int, count: int) -> None:
+        """A listener reads some records of one partition of each topic."""
+        key = list(self.replicas)[index % len(self.replicas)]
+        records = [record for record in self.unseen(key) if record.partition == chosen][:count]
+        self.replicas[key].apply(records, self.now_ms)
+
+    @rule(index=indices, lose_disk=st.booleans())
+    def restart(self, index: int, lose_disk: bool) -> None:
+        """With its file, or without."""
+        list(self.replicas.values())[index % len(self.replicas)].restart(self.now_ms, lose_disk=lose_disk)
+
+    @rule(index=indices)
+    def crash(self, index: int) -> None:
+        """The process ends in the middle of a transaction, at its last statement."""
+        key = list(self.replicas)[index % len(self.replicas)]
+        replica = self.replicas[key]
+        records = self.unseen(key)
+        if not records:
+            return
+
+        broken = patch.object(replica.store._tables, "move", side_effect=KeyboardInterrupt)
+        with broken, pytest.raises(KeyboardInterrupt):
+            replica.apply(records, self.now_ms)
+        replica.restart(self.now_ms)
+
+    @rule()
+    def settle(self) -> None:
+        """When all has been read, every sharding shows the numbers of the definitions."""
+        expected = truth.numbers(self.records, self.now_ms, WINDOW_MS)
+        for key, replica in self.replicas.items():
+            replica.apply(self.unseen(key), self.now_ms)
+        for shards in SHARDS:
+            shown = together(replica for key, replica in self.replicas.items() if key[0] == shards)
+            assert shown.keys() == expected.keys()
+            for series, n in expected.items():
+                # Delays are counted in 1024ths of a second, probabilities in millionths.
+                assert shown[series] == pytest.approx(n, abs=0.05 if "delay" in str(series[0]) else 1e-4)
+
+
+TestListeners = Listeners.TestCase
+TestListeners.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)
