@@ -4,9 +4,10 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.metrics_core import Metric
 
 from feedback_listener.accuracy import AccuracyCollector
-from feedback_listener.join import Join, Stream
-from feedback_listener.wire import Scored, ScoredBy
-from streamgauge.events import Feedback, ModelRef
+from feedback_listener.join import WINDOWS, Kind, Stream
+from feedback_listener.numbers import Numbers
+from feedback_listener.tally import Tally
+from streamgauge.events import ModelRef
 from streamgauge.telemetry import service_registry
 from worker.metrics import Metrics
 
@@ -28,14 +29,34 @@ def worker_registry() -> CollectorRegistry:
     return registry
 
 
+class _Example:
+    """A listener that has read a prediction and its label."""
+
+    caught_up = True
+
+    def __init__(self) -> None:
+        self.numbers = Numbers()
+        self.numbers.positions = {(stream, 0): 1 for stream in Stream}
+        self.numbers.kinds = [Kind("m@1", ("x",))]
+        tally = Tally()
+        tally.add(("x", "x", 9), (1, 1, 0, 0))
+        for window, _name in enumerate(WINDOWS):
+            self.numbers.merge(window, ("m@1", 0), tally)
+
+    def topic(self, stream: Stream) -> str:
+        return str(stream)
+
+    def lag(self) -> dict[tuple[str, int], int]:
+        return {("results", 0): 0}
+
+    def store_bytes(self) -> int:
+        return 0
+
+
 def listener_registry() -> CollectorRegistry:
     """A listener's registry, with one prediction and its label."""
-    join = Join(3_600_000, 3_600_000)
-    join.add_prediction(0, 0, 3_600_000, Scored("a", "x", {"x": 1.0}, ScoredBy("m", "1")))
-    join.add_label(0, 0, 3_600_000, Feedback(id="a", label="x"))
     registry = service_registry()
-    topics = {stream: str(stream) for stream in Stream}
-    registry.register(AccuracyCollector(join, topics, lambda: 3_600_000, lambda: True))
+    registry.register(AccuracyCollector(_Example()))
     return registry
 
 

@@ -276,10 +276,8 @@ LABELS = [
             NO_LABELS,
             "StreamgaugeLabelsUnmatched",
         ),
-        Query(
-            f"sum by (outcome) (max by (model, partition, outcome) (streamgauge_prediction_labels{OF}))", "{{outcome}}"
-        ),
-        Query("sum(max by (reason) (streamgauge_feedback_refused)) or vector(0)", "unreadable"),
+        Query(f"sum by (outcome) (streamgauge:prediction_labels:sum{OF})", "{{outcome}}"),
+        Query("sum(streamgauge:feedback_refused:sum) or vector(0)", "unreadable"),
         span=6,
     ),
 ]

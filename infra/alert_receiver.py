@@ -7,6 +7,7 @@ import json
 import sys
 from collections import deque
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, ClassVar
 
 PORT = 9094
 LATEST = 100
@@ -15,16 +16,16 @@ LATEST = 100
 class Receiver(BaseHTTPRequestHandler):
     """Takes webhooks, of Alertmanager's own kind and Slack's, by POST; shows the latest by GET."""
 
-    latest: deque[str] = deque(maxlen=LATEST)
+    latest: ClassVar[deque[str]] = deque(maxlen=LATEST)
 
-    def do_POST(self) -> None:  # noqa: N802 - the name that http.server calls
+    def do_POST(self) -> None:
         content = json.loads(self.rfile.read(int(self.headers["content-length"])))
         for line in lines(content):
             self.latest.append(line)
             print(line, flush=True)
         self._answer("ok")
 
-    def do_GET(self) -> None:  # noqa: N802
+    def do_GET(self) -> None:
         self._answer("\n".join(self.latest) + "\n")
 
     def _answer(self, text: str) -> None:
@@ -39,13 +40,14 @@ class Receiver(BaseHTTPRequestHandler):
         """Requests themselves are no news."""
 
 
-def lines(content: dict) -> list[str]:  # type: ignore[type-arg]
+def lines(content: dict[str, Any]) -> list[str]:
     """What a webhook's content says, an alert a line."""
     if "attachments" in content:
         return [f"slack: {part['title']} | {part['text'].strip()}" for part in content["attachments"]]
     return [
-        f"{alert['status']} {alert['labels']['severity']} {alert['labels']['alertname']}: {alert['annotations']['summary']}"
+        f"{alert['status']} {labels['severity']} {labels['alertname']}: {alert['annotations']['summary']}"
         for alert in content["alerts"]
+        for labels in [alert["labels"]]
     ]
 
 
