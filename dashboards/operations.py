@@ -316,7 +316,6 @@ PROCESSES = [
             f"{OF}[$__rate_interval])))",
             "{{instance}}",
         ),
-        limit=Limit(0.1),
     ),
     graph(
         Words("Replicas", "Processes that answer, by job.", "short", NO_WORKER, "StreamgaugeTargetDown"),

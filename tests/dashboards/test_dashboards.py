@@ -46,6 +46,18 @@ def test_a_dashboard_is_live_and_not_to_be_edited(board: dict[str, Any]) -> None
     assert not variables or {"datasource", "model", "replica"} <= variables
 
 
+@pytest.mark.parametrize("board", BOARDS, ids=lambda board: board["uid"])
+def test_panels_do_not_overlap(board: dict[str, Any]) -> None:
+    """Each has its own place on the grid of 24 columns."""
+    cells: set[tuple[int, int]] = set()
+    for panel in board["panels"]:
+        at = panel["gridPos"]
+        own = {(x, y) for x in range(at["x"], at["x"] + at["w"]) for y in range(at["y"], at["y"] + at["h"])}
+        assert own.isdisjoint(cells), panel["title"]
+        assert max(x for x, _y in own) < 24
+        cells |= own
+
+
 @each_panel
 def test_a_panel_explains_itself(panel: Panel) -> None:
     """A description, a unit, words for when there is nothing to show, and the datasource that was chosen."""
