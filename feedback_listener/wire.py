@@ -110,20 +110,33 @@ _decode_scored = msgspec.json.Decoder(Scored).decode
 
 def read(records: Iterable[tuple[Stream, Record]], kinds: Kinds, batch: Batch) -> None:
     """Decode records into `batch`; what cannot be read is counted by reason and logged by position."""
+    value: Scored | Feedback | Refusal
     for stream, record in records:
         if stream is Stream.RESULTS:
-            value = _prediction(record, kinds)
-            if not isinstance(value, Refusal):
-                batch.predictions.append(value)
+            value = result_of(record.value)
+            if isinstance(value, Scored):
+                batch.predictions.append(_prediction(record, value, kinds))
                 continue
         else:
-            feedback = _read(decode_feedback, record.value)
-            if not isinstance(feedback, Refusal):
-                batch.labels.append(_label(record, feedback))
+            value = label_of(record.value)
+            if isinstance(value, Feedback):
+                batch.labels.append(_label(record, value))
                 continue
-            value = feedback
         batch.refusals[stream, record.partition, record.timestamp // MINUTE_MS, value] += 1
         log.warning("record.refused", stream=stream, partition=record.partition, offset=record.offset, reason=value)
+
+
+def result_of(value: bytes | None) -> Scored | Refusal:
+    """A record of the results topic; its label must be one of the scored classes."""
+    scored = _decoded(_decode_scored, value)
+    if isinstance(scored, Scored) and scored.label not in scored.scores:
+        return Refusal.INVALID_FIELD
+    return scored
+
+
+def label_of(value: bytes | None) -> Feedback | Refusal:
+    """A record of the feedback topic."""
+    return _decoded(decode_feedback, value)
 
 
 def storable(name: str) -> str:
@@ -133,12 +146,7 @@ def storable(name: str) -> str:
     return name
 
 
-def _prediction(record: Record, kinds: Kinds) -> Prediction | Refusal:
-    scored = _read(_decode_scored, record.value)
-    if isinstance(scored, Refusal):
-        return scored
-    if scored.label not in scored.scores:
-        return Refusal.INVALID_FIELD
+def _prediction(record: Record, scored: Scored, kinds: Kinds) -> Prediction:
     classes = tuple(scored.scores)
     return Prediction(
         storable(scored.id),
@@ -158,7 +166,7 @@ def _label(record: Record, feedback: Feedback) -> Label:
     return Label(*at, storable(feedback.id), storable(feedback.label), source)
 
 
-def _read(decode: Callable[[bytes], T], value: bytes | None) -> T | Refusal:
+def _decoded(decode: Callable[[bytes], T], value: bytes | None) -> T | Refusal:
     if value is None:
         return Refusal.NULL_VALUE
     try:

@@ -97,6 +97,32 @@ def listen(
 
 
 @app.command(
+    epilog="Examples:  streamgauge reconcile   |   streamgauge reconcile --listener http://a:8002 --listener http://b:8002"
+)
+def reconcile(
+    listener: Annotated[
+        list[str] | None, typer.Option(help="Where a listener serves its metrics; default: http://localhost:8002.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    bootstrap_servers: Bootstrap = None,
+) -> None:
+    """Count the listeners' numbers anew from the topics, at the offsets and the time that they report, and compare.
+
+    Exit code 0 only if all are equal. Holds the whole window in memory, some 500 bytes a record.
+    """
+    from feedback_listener.reconcile import report
+
+    kafka, topics = load(KafkaSettings, bootstrap_servers=bootstrap_servers), load(TopicSettings)
+    urls = listener or ["http://localhost:8002"]
+
+    async def compare(_stop: asyncio.Event) -> None:
+        if not await report(kafka, topics, urls, as_json=as_json):
+            raise StreamgaugeError("the numbers are not those that follow from the topics")
+
+    _run(compare, quiet=True)
+
+
+@app.command(
     epilog="Examples:  streamgauge produce 'what a lovely film'   |   streamgauge produce --file reviews.csv --rate 200"
     "   |   cat lines.txt | streamgauge produce"
 )

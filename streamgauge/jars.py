@@ -230,15 +230,21 @@ def _lock_text(version: str) -> str:
     """Resolve Kafka and return its lock file.
 
     slf4j-simple is added, in the version of the slf4j-api that Kafka brings: without a binding Kafka logs
-    nothing, and the one that Apache Kafka's own distribution uses takes longer to start.
+    nothing, and the one that Apache Kafka's own distribution uses takes longer to start. kafka-tools holds Kafka's
+    command-line clients; of what it depends on for Kafka Connect, they need nothing.
     """
     import jgo
 
     kafka = [str(artifact) for artifact in jgo.resolve(f"org.apache.kafka:kafka_2.13:{version}")]
     slf4j = next(name.rpartition(":")[2] for name in kafka if name.startswith("org.slf4j:slf4j-api:"))
     logger = f"org.slf4j:slf4j-simple:{slf4j}"
+    tools = [
+        artifact
+        for artifact in jgo.resolve(f"org.apache.kafka:kafka-tools:{version}")
+        if artifact.artifactId == "kafka-tools"
+    ]
     lines = []
-    for artifact in jgo.resolve(f"org.apache.kafka:kafka_2.13:{version}+{logger}"):
+    for artifact in [*jgo.resolve(f"org.apache.kafka:kafka_2.13:{version}+{logger}"), *tools]:
         path = artifact.resolve()
         lines.append((f"{artifact.groupId}:{artifact.artifactId}:{artifact.version}", path))
     header = f"# Apache Kafka {version}: SHA-256, size in bytes, Maven coordinate\n"

@@ -49,12 +49,12 @@ def label(message_id: str, value: str, source: str = "anna") -> bytes:
 
 @asynccontextmanager
 async def listening(
-    stream: Stream, store: Path | None = None, kind: type[Listener] = Listener
+    stream: Stream, store: Path | None = None, kind: type[Listener] = Listener, *, shard: str = "0/1"
 ) -> AsyncIterator[tuple[Listener, CollectorRegistry]]:
     """A listener that has caught up when the block begins, and is stopped after it; without a store: a new one."""
     registry, stop = CollectorRegistry(), asyncio.Event()
     with TemporaryDirectory(prefix="streamgauge-") as folder:
-        settings = ListenerSettings(store=store or Path(folder) / "listener.sqlite")
+        settings = ListenerSettings(store=store or Path(folder) / "listener.sqlite", shard=shard)
         listener = kind(stream.kafka, stream.topics, settings, registry)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(listener.run(stop))

@@ -54,6 +54,13 @@ class Replica:
     def log(self) -> str:
         return self._log_path.read_text()
 
+    async def restart(self) -> None:
+        """Kill it and start it again; its log begins anew."""
+        if self._process.returncode is None:
+            self._process.kill()
+        await self._process.wait()
+        await self.__aenter__()
+
     def send(self, number: signal.Signals) -> None:
         self._process.send_signal(number)
 

@@ -1,0 +1,213 @@
+"""`streamgauge reconcile`: are the numbers that listeners show those that follow from the topics?"""
+
+import json
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import NamedTuple
+
+import aiohttp
+from aiokafka import AIOKafkaConsumer
+from aiokafka.structs import ConsumerRecord, TopicPartition
+from prometheus_client.parser import text_string_to_metric_families
+from rich.console import Console
+from rich.table import Table
+
+from feedback_listener.recount import LEAD_MS, MINUTE_MS, Judging, Numbers, Predicted, Records, Sample, recount, sample
+from feedback_listener.wire import Refusal, label_of, result_of
+from streamgauge.errors import StreamgaugeError
+from streamgauge.kafka import Unreadable, client_options, poll_carefully
+from streamgauge.settings import KafkaSettings, TopicSettings
+from streamgauge.topics import DAY_MS
+
+POLL_MS = 200
+SCRAPE_TIMEOUT_S = 30
+RECOUNTED = (
+    "predictions",
+    "judged_predictions",
+    "prediction_labels",
+    "calibration_bin_predictions",
+    "calibration_bin_confidence_sum",
+    "calibration_bin_correct",
+    "brier_sum",
+    "label_delay_seconds_count",
+    "label_delay_seconds_sum",
+    "labels",
+    "matched_labels",
+    "results_refused",
+    "feedback_refused",
+)
+ROUNDING = {"calibration_bin_confidence_sum": 2e-6, "brier_sum": 1e-5, "label_delay_seconds_sum": 1e-3}
+"""What one judged prediction may differ by: the listener counts probabilities in 2^-20, delays in 2^-10 s."""
+
+
+class Shown(NamedTuple):
+    """What a listener shows: of which moment, up to which offsets, and the numbers that are not zero."""
+
+    url: str
+    now_ms: int
+    positions: dict[TopicPartition, int]
+    numbers: Numbers
+
+
+class Difference(NamedTuple):
+    """One series that is not what it must be; `shown` by `listener`, `recounted` from the topics."""
+
+    listener: str
+    series: str
+    shown: float
+    recounted: float
+
+
+def read_metrics(url: str, text: str) -> Shown:
+    """Parse what a listener serves. Raises StreamgaugeError when it is no listener, or one that has not caught up."""
+    samples: Numbers = {
+        (found.name, tuple(sorted(found.labels.items()))): found.value
+        for family in text_string_to_metric_families(text)
+        for found in family.samples
+    }
+    if sample("streamgauge_listener_time_seconds") not in samples:
+        raise StreamgaugeError(f"{url}: not a listener")
+    if not samples[sample("streamgauge_listener_ready")]:
+        raise StreamgaugeError(f"{url}: still catching up; its numbers are not shown yet")
+    positions = {
+        TopicPartition(dict(labels)["topic"], int(dict(labels)["partition"])): int(value)
+        for (name, labels), value in samples.items()
+        if name == "streamgauge_listener_position"
+    }
+    names = {f"streamgauge_{name}" for name in RECOUNTED}
+    numbers = {key: value for key, value in samples.items() if key[0] in names and value}
+    return Shown(url, round(samples[sample("streamgauge_listener_time_seconds")] * 1000), positions, numbers)
+
+
+def differences(shown: Shown, recounted: Numbers) -> list[Difference]:
+    """The series in which the two are not equal; sums of fractions, but for the rounding of what they add up."""
+    found = []
+    for series in sorted(shown.numbers.keys() | recounted.keys()):
+        pair = shown.numbers.get(series, 0), recounted.get(series, 0)
+        if abs(pair[0] - pair[1]) > _tolerance(series, recounted):
+            name, labels = series
+            text = name + "{" + ", ".join(f'{key}="{value}"' for key, value in labels) + "}"
+            found.append(Difference(shown.url, text, *pair))
+    return found
+
+
+def _tolerance(series: Sample, recounted: Numbers) -> float:
+    name, labels = series
+    rounding = ROUNDING.get(name.removeprefix("streamgauge_"), 0)
+    window = tuple(pair for pair in labels if pair[0] in ("model", "partition", "window"))
+    return rounding * recounted.get(("streamgauge_label_delay_seconds_count", window), 0)
+
+
+async def reconcile(
+    kafka: KafkaSettings, topics: TopicSettings, urls: Sequence[str]
+) -> AsyncIterator[tuple[Shown, Numbers]]:
+    """For each listener, what it shows and what follows from the topics at the same offsets and the same now.
+
+    All records of the window are held in memory, some 500 bytes each. Raises StreamgaugeError when a listener cannot
+    be asked.
+    """
+    window_ms = round(topics.join_window_days * DAY_MS)
+    for url in urls:
+        shown = read_metrics(url, await _scrape(url))
+        since_ms = (shown.now_ms - window_ms - LEAD_MS) // MINUTE_MS * MINUTE_MS
+        records = Records()
+        async with _consumer(kafka) as consumer:
+            async for record in _read(consumer, shown.positions, since_ms):
+                _add(records, record, topics)
+        yield shown, recount(records, shown.now_ms, window_ms)
+
+
+async def _scrape(url: str) -> str:
+    timeout = aiohttp.ClientTimeout(total=SCRAPE_TIMEOUT_S)
+    try:
+        async with aiohttp.ClientSession(timeout=timeout) as http, http.get(f"{url.rstrip('/')}/metrics") as answer:
+            return await answer.text()
+    except (aiohttp.ClientError, TimeoutError) as error:
+        raise StreamgaugeError(f"{url}: no listener answers: {error or 'timed out'}") from None
+
+
+@asynccontextmanager
+async def _consumer(kafka: KafkaSettings) -> AsyncIterator[AIOKafkaConsumer]:
+    consumer = AIOKafkaConsumer(
+        isolation_level="read_committed",
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+        **client_options(kafka),
+    )
+    await consumer.start()
+    try:
+        yield consumer
+    finally:
+        await consumer.stop()
+
+
+async def _read(
+    consumer: AIOKafkaConsumer, ends: Mapping[TopicPartition, int], since_ms: int
+) -> AsyncIterator[ConsumerRecord]:
+    """The committed records from a time on and before these offsets."""
+    starts = await consumer.offsets_for_times(dict.fromkeys(ends, since_ms))
+    seen = {tp: min(starts[tp].offset, end) if starts[tp] else end for tp, end in ends.items()}
+    consumer.assign(list(seen))
+    for tp, offset in seen.items():
+        consumer.seek(tp, offset)
+    while any([await consumer.position(tp) < end for tp, end in ends.items()]):
+        try:
+            polls = [await consumer.getmany(timeout_ms=POLL_MS)]
+        except UnicodeDecodeError:
+            polls = [poll async for poll in poll_carefully(consumer, lambda: dict(seen))]
+        for tp, records in ((tp, records) for poll in polls for tp, records in poll.items()):
+            seen[tp] = records[-1].offset + 1
+            for record in records:
+                if record.offset < ends[tp] and not isinstance(record, Unreadable):
+                    yield record
+
+
+def _add(records: Records, record: ConsumerRecord, topics: TopicSettings) -> None:
+    at_ms, partition = record.timestamp, record.partition
+    if record.topic == topics.results:
+        result = result_of(record.value)
+        if isinstance(result, Refusal):
+            records.refused.append(("streamgauge_results_refused", partition, result, at_ms))
+        else:
+            model = f"{result.model.name}@{result.model.version}"
+            records.predictions[result.id].append(Predicted(at_ms, partition, model, result.label, result.scores))
+    else:
+        label = label_of(record.value)
+        if isinstance(label, Refusal):
+            records.refused.append(("streamgauge_feedback_refused", partition, label, at_ms))
+        else:
+            records.labels[label.id].append(Judging(at_ms, partition, record.offset, label.label, label.source))
+
+
+async def report(kafka: KafkaSettings, topics: TopicSettings, urls: Sequence[str], *, as_json: bool) -> bool:
+    """Compare, and print the outcome as a table or as one JSON object; whether all numbers are equal."""
+    listeners, found = [], []
+    async for shown, recounted in reconcile(kafka, topics, urls):
+        wrong = differences(shown, recounted)
+        found += wrong
+        listeners.append(
+            {
+                "listener": shown.url,
+                "now_ms": shown.now_ms,
+                "positions": {f"{tp.topic}-{tp.partition}": offset for tp, offset in sorted(shown.positions.items())},
+                "series": len(shown.numbers.keys() | recounted.keys()),
+                "differences": len(wrong),
+            }
+        )
+    if as_json:
+        print(json.dumps({"listeners": listeners, "differences": [wrong._asdict() for wrong in found]}))  # noqa: T201
+    else:
+        _print(listeners, found)
+    return not found
+
+
+def _print(listeners: Iterable[Mapping[str, object]], found: Sequence[Difference]) -> None:
+    console = Console(soft_wrap=True)
+    for listener in listeners:
+        verdict = f"{listener['differences']} differ" if listener["differences"] else "all equal"
+        console.print(f"{listener['listener']}: {listener['series']} series recounted from the topics, {verdict}")
+    if found:
+        table = Table("listener", "series", "shown", "recounted")
+        for wrong in found:
+            table.add_row(wrong.listener, wrong.series, f"{wrong.shown:g}", f"{wrong.recounted:g}")
+        console.print(table)

@@ -1,0 +1,121 @@
+"""The listener's numbers counted anew from records, by plain code that shares only their decoding with the listener.
+
+It keeps all records in memory and goes through them once: nothing is added up as they come, nothing retracted. The
+definitions are those of `join.py`.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+MINUTE_MS = 60_000
+LEAD_MS = 23 * 60 * MINUTE_MS
+SPANS_MS = {"5m": 5 * MINUTE_MS, "1h": 60 * MINUTE_MS, "24h": 24 * 60 * MINUTE_MS}
+
+Labels = tuple[tuple[str, str], ...]
+Sample = tuple[str, Labels]
+"""A series: its name, and its labels in alphabetical order."""
+Numbers = dict[Sample, float]
+
+
+class Predicted(NamedTuple):
+    """A record of the results topic."""
+
+    at_ms: int
+    partition: int
+    model: str
+    label: str
+    scores: dict[str, float]
+
+
+class Judging(NamedTuple):
+    """A record of the feedback topic; their order is that in which they judge."""
+
+    at_ms: int
+    partition: int
+    offset: int
+    label: str
+    source: str | None
+
+
+class Records:
+    """What was read; refused records by series name, partition and reason, with their times."""
+
+    def __init__(self) -> None:
+        self.predictions: dict[str, list[Predicted]] = defaultdict(list)
+        self.labels: dict[str, list[Judging]] = defaultdict(list)
+        self.refused: list[tuple[str, int, str, int]] = []
+
+
+def sample(name: str, **labels: str | int) -> Sample:
+    return name, tuple(sorted((key, str(value)) for key, value in labels.items()))
+
+
+def recount(records: Records, now_ms: int, window_ms: int) -> Numbers:
+    """Every additive number that is not zero, as the listener exports it."""
+    found: Numbers = defaultdict(float)
+    retained_ms = _minute(now_ms - window_ms)
+    for message_id, predictions in records.predictions.items():
+        labels = sorted(records.labels.get(message_id, ()))
+        for prediction in predictions:
+            for series in _series(prediction, now_ms, window_ms):
+                _count(found, series, prediction, labels)
+    for message_id, labels in records.labels.items():
+        predictions = [p for p in records.predictions.get(message_id, ()) if p.at_ms >= retained_ms]
+        for label in labels:
+            _count_label(found, label, predictions, now_ms, retained_ms)
+    for series_name, partition, reason, at_ms in records.refused:
+        if at_ms >= retained_ms:
+            found[sample(series_name, partition=partition, reason=reason)] += 1
+    return {key: n for key, n in found.items() if n}
+
+
+def _minute(at_ms: int) -> int:
+    return at_ms - at_ms % MINUTE_MS
+
+
+def _series(prediction: Predicted, now_ms: int, window_ms: int) -> Iterator[dict[str, str | int]]:
+    """The labels of each window that the prediction is in."""
+    for window, span_ms in {**SPANS_MS, "all": window_ms}.items():
+        if prediction.at_ms >= _minute(now_ms - min(span_ms, window_ms)):
+            yield {"model": prediction.model, "partition": prediction.partition, "window": window}
+
+
+def _count(found: Numbers, series: dict[str, str | int], prediction: Predicted, labels: Sequence[Judging]) -> None:
+    def add(name: str, n: float, **more: str) -> None:
+        found[sample(f"streamgauge_{name}", **series, **more)] += n
+
+    add("predictions", 1)
+    judge: Judging | None = None
+    for label in labels:
+        if label.at_ms < prediction.at_ms - LEAD_MS:
+            continue
+        if label.label not in prediction.scores:
+            add("prediction_labels", 1, outcome="unknown_class")
+            continue
+        if judge is not None:
+            change = "correction" if judge.source == label.source else "conflict"
+            add("prediction_labels", 1, outcome="duplicate" if judge.label == label.label else change)
+        judge = label
+    if judge is None:
+        return
+    confidence = prediction.scores[prediction.label]
+    edge = f"{min(int(confidence * 10), 9) / 10}"
+    add("judged_predictions", 1, expected=judge.label, predicted=prediction.label)
+    add("calibration_bin_predictions", 1, bin=edge)
+    add("calibration_bin_confidence_sum", confidence, bin=edge)
+    add("calibration_bin_correct", judge.label == prediction.label, bin=edge)
+    add("brier_sum", sum((score - (name == judge.label)) ** 2 for name, score in prediction.scores.items()))
+    add("label_delay_seconds_count", 1)
+    add("label_delay_seconds_sum", max(0, judge.at_ms - prediction.at_ms) / 1000)
+
+
+def _count_label(
+    found: Numbers, label: Judging, predictions: Iterable[Predicted], now_ms: int, retained_ms: int
+) -> None:
+    if label.at_ms < max(_minute(now_ms - 2 * LEAD_MS), retained_ms - LEAD_MS):
+        return
+    age = "old" if label.at_ms < _minute(now_ms - LEAD_MS) else "recent"
+    found[sample("streamgauge_labels", age=age)] += 1
+    for partition in {p.partition for p in predictions if label.at_ms >= p.at_ms - LEAD_MS}:
+        found[sample("streamgauge_matched_labels", age=age, partition=partition)] += 1

@@ -1,0 +1,163 @@
+"""The listener's store on a real Kafka: what a restart, a lost disk, another topic and other shards change: nothing."""
+
+import asyncio
+import sqlite3
+from pathlib import Path
+
+import pytest
+from aiokafka.admin import NewTopic
+
+from feedback_listener import service
+from feedback_listener.join import Stream as Topic
+from feedback_listener.service import Listener
+from feedback_listener.store import discard
+from streamgauge.errors import ConfigurationError
+from streamgauge.kafka import admin_client
+from tests.cluster import Kafka, Stream, until
+from tests.contract.test_listener import exported, give_feedback, label, listening, predict, result, write_a_history
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    """Where a listener's store may be."""
+    return tmp_path / "listener.sqlite"
+
+
+async def test_a_restart_goes_on_and_a_lost_disk_begins_anew(kafka: Kafka, store: Path) -> None:
+    """Both show the same, with what came meanwhile."""
+    stream = await Stream.create(kafka.bootstrap_servers)
+    await write_a_history(stream)
+    async with listening(stream, store):
+        pass
+    await predict(stream, [result("more")])
+    await give_feedback(stream, label("more", "NEGATIVE"), label("late", "POSITIVE", source="dora"))
+    async with listening(stream, store) as (_listener, registry):
+        after_restart = exported(registry)
+    discard(store)
+    async with listening(stream, store) as (_listener, registry):
+        assert exported(registry) == after_restart
+    async with listening(stream) as (_listener, registry):
+        assert exported(registry) == after_restart
+
+
+async def test_a_store_that_breaks_is_thrown_away_while_it_runs(kafka: Kafka, store: Path) -> None:
+    """The listener reads the topics again by itself, and ends with the same numbers."""
+    stream = await Stream.create(kafka.bootstrap_servers)
+    await write_a_history(stream)
+    async with listening(stream, store) as (listener, registry):
+        before = exported(registry)
+        assert listener._store
+        database = listener._store._tables._db
+        await asyncio.wrap_future(listener._thread.submit(_break, database))
+        await give_feedback(stream, label("nobody", "POSITIVE"))
+        await until(lambda: listener.ready() is not None)
+        await listener.applied()
+        assert sum(n for (name, _labels), n in exported(registry).items() if name == "streamgauge_labels") == 7
+        judged = {key: n for key, n in before.items() if "judged" in key[0]}
+        assert judged.items() <= exported(registry).items()
+
+
+def _break(database: sqlite3.Connection) -> None:
+    database.execute("PRAGMA writable_schema = ON")
+    database.execute("UPDATE sqlite_master SET rootpage = 2 WHERE name = 'labels'")
+    database.execute("PRAGMA writable_schema = RESET")
+
+
+@pytest.mark.parametrize("running", [False, True], ids=["while it is down", "while it runs"])
+async def test_a_topic_made_again_is_another_topic(
+    kafka: Kafka, store: Path, monkeypatch: pytest.MonkeyPatch, running: bool
+) -> None:
+    """Its offsets may look the same: its id does not, and what the store knows of the old one is forgotten."""
+    monkeypatch.setattr(service, "IDENTITY_CHECK_S", 0.2)
+    stream = await Stream.create(kafka.bootstrap_servers, partitions=1)
+    await predict(stream, [result("a"), result("b")])
+    await give_feedback(stream, label("a", "POSITIVE"), label("b", "POSITIVE"))
+    async with listening(stream, store) as (listener, _registry):
+        assert listener.snapshot() == (2, 2)
+        if running:
+            await _make_again(stream)
+            await until(lambda: listener.ready() is not None)
+            await predict(stream, [result("b")])
+            await listener.applied()
+            assert listener.snapshot() == (1, 1)
+    if not running:
+        await _make_again(stream)
+        await predict(stream, [result("b"), result("c"), result("d")])
+        async with listening(stream, store) as (listener, _registry):
+            assert listener.snapshot() == (1, 1)
+
+
+async def _make_again(stream: Stream) -> None:
+    async with admin_client(stream.kafka) as admin:
+        name = stream.topics.results
+        await admin.delete_topics([name])
+        config = {"message.timestamp.type": "LogAppendTime", "retention.ms": "-1", "retention.bytes": "-1"}
+        while True:
+            [(_name, code, *_message)] = (
+                await admin.create_topics([NewTopic(name, 1, 1, topic_configs=config)])
+            ).topic_errors
+            if not code:
+                return
+
+
+async def test_a_second_listener_on_one_file_is_refused(
+    kafka: Kafka, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It names the setting; the first goes on."""
+    monkeypatch.setattr("feedback_listener.tables.LOCK_TIMEOUT_S", 0.1)
+    stream = await Stream.create(kafka.bootstrap_servers)
+    async with listening(stream, store) as (listener, _registry):
+        with pytest.raises(ExceptionGroup) as raised:
+            async with listening(stream, store):
+                pytest.fail("two listeners on one file")
+        assert raised.group_contains(
+            ConfigurationError, match="STREAMGAUGE_LISTENER_STORE=.*another listener has it open"
+        )
+        await write_a_history(stream)
+        await listener.applied()
+        assert listener.snapshot() == (3, 1)
+
+
+@pytest.mark.parametrize("shards", [1, 2, 3])
+async def test_shards_and_copies_show_the_same(kafka: Kafka, tmp_path: Path, shards: int) -> None:
+    """The maximum over copies, then the sum over partitions; a copy that restarts leaves no gap."""
+    stream = await Stream.create(kafka.bootstrap_servers, partitions=4)
+    async with listening(stream) as (alone, registry):
+        await write_a_history(stream)
+        seen: dict[object, float] = {}
+        for shard in range(shards):
+            for copy in "ab":
+                async with listening(stream, tmp_path / copy, shard=f"{shard}/{shards}") as (_one, its_registry):
+                    for key, n in exported(its_registry).items():
+                        seen[key] = max(n, seen.get(key, 0))
+                discard(tmp_path / copy)
+        await alone.applied()
+        expected = {key: n for key, n in exported(registry).items() if not key[0].startswith("ml_")}
+        assert {key: n for key, n in seen.items() if key in expected} == expected
+
+
+class ReadyByLastRecord(Listener):
+    """Wrong on purpose: takes the last record's offset + 1 for how far it has come."""
+
+    def _missing(self, ends: dict[tuple[Topic, int], int]) -> dict[tuple[Topic, int], int]:
+        last = {
+            (stream, partition): self._store._tables._one(  # type: ignore[union-attr]
+                f'SELECT coalesce(max("offset") + 1, 0) FROM {table} WHERE partition = ?', (partition,)
+            )
+            for stream, table in ((Topic.RESULTS, "predictions"), (Topic.FEEDBACK, "labels"))
+            for partition in range(2)
+        }
+        return {key: end for key, end in ends.items() if last[key] < end}
+
+
+async def test_readiness_by_the_last_record_never_comes(kafka: Kafka, store: Path) -> None:
+    """The control: transactions end with a marker, so the last record never stands at the end."""
+    stream = await Stream.create(kafka.bootstrap_servers)
+    await write_a_history(stream)
+    async with listening(stream, store) as (right, _registry):
+        positions = dict(right.numbers.positions)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(3), listening(stream, store, ReadyByLastRecord):
+            pytest.fail("ready")
+    async with listening(stream, store) as (right, _registry):
+        assert right.numbers.positions == positions
