@@ -10,8 +10,8 @@ import re
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
 from asyncio.subprocess import PIPE
+from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
