@@ -1,6 +1,7 @@
 """Throughput and latency of the past, from the metrics topic alone: what `streamgauge stats` shows."""
 
 import math
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -21,18 +22,16 @@ PIPE_CHARS = 160
 COLUMNS = {
     "records": "records",
     "records_per_s": "/s",
-    "dead_letters": "dead letters",
+    "dead_letters": "dead",
     "p50_s": "p50 s",
     "p95_s": "p95 s",
     "p99_s": "p99 s",
-    "max_s": "max s",
-    "tokenize_ms": "tokenize ms",
+    "tokenize_ms": "token ms",
     "queue_ms": "queue ms",
     "infer_ms": "infer ms",
-    "tokens_per_s": "tokens/s",
-    "padding": "padding",
+    "padding": "pad",
 }
-"""What the table shows; JSON has `transactions` as well."""
+"""What the table has room for; JSON has more."""
 
 
 @dataclass
@@ -165,12 +164,17 @@ def add_all(stats: Stats, values: Iterable[bytes | None]) -> None:
 
 def show(rows: Mapping[str, Mapping[str, float | None]]) -> None:
     """Print the rows as a table; whole, where there is no terminal to fit it to."""
-    table = Table(caption="latency: from a record's timestamp to the beginning of its transaction")
-    table.add_column("")
+    caption = (
+        "dead: dead letters. p50 to p99: from a record's timestamp to the beginning of its transaction. "
+        "token, queue, infer: milliseconds of a text, of its batch's inference its share. pad: share of padding"
+    )
+    table = Table(caption=caption, box=None, padding=(0, 1, 0, 0))
+    table.add_column("", no_wrap=True)
     for title in COLUMNS.values():
         table.add_column(title, justify="right")
     for name, row in rows.items():
-        table.add_row(name, *(_shown(column, row[column]) for column in COLUMNS), end_section=name != "all")
+        short = re.sub(r"^\d{4}-(\d\d-\d\d)T(.*)Z$", r"\1 \2", name)  # a terminal has 80 columns
+        table.add_row(short, *(_shown(column, row[column]) for column in COLUMNS))
     terminal = Console()
     (terminal if terminal.is_terminal else Console(width=PIPE_CHARS)).print(table)
 
