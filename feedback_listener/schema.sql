@@ -6,11 +6,10 @@ WITHOUT ROWID;
 
 CREATE TABLE kinds (number INTEGER PRIMARY KEY, model TEXT NOT NULL, classes TEXT NOT NULL);
 
--- Rows come in generations, a few hundred thousand rows or an eighth of the window each. New rows go into the newest, whose
--- part of the tree fits into memory although ids come in any order; what has expired leaves a generation at a time.
+-- Rows come in generations of some hundred thousand. New rows go into the newest, whose part of the tree fits into
+-- memory although ids come in any order; what has expired leaves a generation at a time.
 CREATE TABLE generations (
-    stream TEXT, number INTEGER, rows INTEGER NOT NULL, oldest_ms INTEGER NOT NULL, newest_ms INTEGER NOT NULL,
-    PRIMARY KEY (stream, number)
+    stream TEXT, number INTEGER, rows INTEGER NOT NULL, newest_ms INTEGER NOT NULL, PRIMARY KEY (stream, number)
 ) WITHOUT ROWID;
 
 CREATE TABLE predictions (

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -32,7 +32,7 @@ log = structlog.get_logger(__name__)
 
 IDLE_POLL_MS = 200
 BUSY_POLL_MS = 5
-"""While a batch is being written: what is polled meanwhile makes the next one."""
+"""While a batch is being written."""
 MAX_BATCH_RECORDS = 20_000
 STALLED_S = 60.0
 PROGRESS_S = 5.0
@@ -123,10 +123,7 @@ class Listener:
         """
         try:
             async with admin_client(self._kafka, stop) as admin:
-                names = list(self._streams)
-                existing = await persistently(lambda: describe(admin, names), self._kafka.connect_timeout_s)
-                check_topics(names, existing, self._window_ms)
-                partitions = {topic.name: topic.partitions for topic in existing.values()}
+                partitions = await self._partitions(admin)
                 async with asyncio.TaskGroup() as tasks:
                     reading = tasks.create_task(self._keep_reading(admin, partitions), name="read")
                     await stop.wait()
@@ -145,6 +142,14 @@ class Listener:
                 self._ends = None
                 await self._in_thread(self._close)
                 await self._in_thread(discard, self._path)
+                partitions = await self._partitions(admin)
+
+    async def _partitions(self, admin: AIOKafkaAdminClient) -> dict[str, int]:
+        """How many the topics have, if they are as they must be."""
+        names = list(self._streams)
+        existing = await persistently(lambda: describe(admin, names), self._kafka.connect_timeout_s)
+        check_topics(names, existing, self._window_ms)
+        return {topic.name: topic.partitions for topic in existing.values()}
 
     async def _read(self, admin: AIOKafkaAdminClient, partitions: Mapping[str, int]) -> None:
         self._began_s = time.monotonic()
@@ -154,30 +159,34 @@ class Listener:
         )
         self._reader = reader = Reader(self._kafka, self._streams, self._shard)
         await reader.start()
-        writing: asyncio.Future[None] | None = None
         try:
             self._ends = await self._assign(reader, store, reader.owned(partitions))
-            batch, checked = Batch(), Deadline(IDENTITY_CHECK_S)
+            await self._follow(reader, store, lambda: self._check_identity(admin, identity))
+        finally:
+            await reader.stop()
+
+    async def _follow(self, reader: Reader, store: Store, check_identity: Callable[[], Awaitable[None]]) -> None:
+        """Read on for ever. What is polled while a batch is being written makes the next one."""
+        batch, writing, busy = Batch(), self._in_thread(lambda: None), False
+        checked = Deadline(IDENTITY_CHECK_S)
+        try:
             while True:
                 self._last_turn_s = time.monotonic()
-                read(await reader.poll(BUSY_POLL_MS if writing else IDLE_POLL_MS), store.kinds, batch)
-                if writing and not writing.done() and len(batch) < MAX_BATCH_RECORDS:
+                read(await reader.poll(BUSY_POLL_MS if busy else IDLE_POLL_MS), store.kinds, batch)
+                if not writing.done() and len(batch) < MAX_BATCH_RECORDS:
                     continue
-                if writing:
-                    await writing
+                await writing
                 writing = self._in_thread(store.apply, batch, await reader.positions(), clock_ms())
-                batch = Batch()
+                batch, busy = Batch(), len(batch) > 0
                 await self._tell_progress()
                 if added := reader.added():
                     log.info("listener.partitions_added", partitions=sorted(f"{t}-{p}" for t, p in added))
                     await self._assign(reader, store, added)
                 if not checked.left_s:
-                    await self._check_identity(admin, identity)
+                    await check_identity()
                     checked = Deadline(IDENTITY_CHECK_S)
         finally:
-            if writing:
-                await asyncio.wait([writing])
-            await reader.stop()
+            await asyncio.wait([writing])
 
     async def _assign(self, reader: Reader, store: Store, partitions: set[TopicPartition]) -> Positions:
         starts = Starts.at(clock_ms(), self._window_ms)

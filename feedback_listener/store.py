@@ -159,7 +159,7 @@ class Store:
             tables.expire(starts)
         tables.add_kinds(self.kinds[self._stored_kinds :])
         self._stored_kinds = len(self.kinds)
-        tables.insert(batch, self._window_ms)
+        tables.insert(batch)
         tables.add(batch, changes)
         tables.move(self._identity, positions, now_ms)
 

@@ -23,7 +23,6 @@ from feedback_listener.wire import Batch, Refusal
 LAYOUT = 1
 """Of schema.sql and of the definitions in join.py: what counts otherwise is another layout."""
 GENERATION_ROWS = 500_000
-GENERATIONS_A_WINDOW = 8
 LOCK_TIMEOUT_S = 5.0
 CACHE_KIB = 65_536
 CHECKPOINT_PAGES = 16_384
@@ -137,10 +136,10 @@ class Tables:
         first_ms = min(prediction.at_ms for prediction in predictions) - LABEL_LEAD_MS
         return set(_strings(self._found("feedback", "id", "labels", {p.id for p in predictions}, first_ms)))
 
-    def insert(self, batch: Batch, window_ms: int) -> None:
+    def insert(self, batch: Batch) -> None:
         """Add rows to the newest generation, or begin one."""
-        self._insert(Stream.RESULTS, PREDICTION, "predictions", batch.predictions, window_ms)
-        self._insert(Stream.FEEDBACK, LABEL, "labels", batch.labels, window_ms)
+        self._insert(Stream.RESULTS, PREDICTION, "predictions", batch.predictions)
+        self._insert(Stream.FEEDBACK, LABEL, "labels", batch.labels)
 
     def _found(self, stream: str, what: str, table: str, ids: Iterable[str], first_ms: int) -> str:
         """JSON of what is found for these ids, not older than `first_ms`, in the generations that reach so far."""
@@ -152,25 +151,19 @@ class Tables:
         parameters = _json(wanted).decode(), stream, first_ms, first_ms
         return str(self._one(f"SELECT json_group_array({what}) FROM {source} WHERE {where}", parameters))
 
-    def _insert(
-        self, stream: Stream, columns: str, table: str, items: Sequence[Prediction | Label], window_ms: int
-    ) -> None:
+    def _insert(self, stream: Stream, columns: str, table: str, items: Sequence[Prediction | Label]) -> None:
         if not items:
             return
-        times = [item.at_ms for item in items]
-        oldest_ms, newest_ms = min(times), max(times)
         newest = self._read(
-            "number, rows, oldest_ms",
-            "(SELECT * FROM generations WHERE stream = ? ORDER BY number DESC LIMIT 1)",
-            (stream,),
+            "number, rows", "(SELECT * FROM generations WHERE stream = ? ORDER BY number DESC LIMIT 1)", (stream,)
         )
-        number, rows, began_ms = newest[0] if newest else (0, GENERATION_ROWS, 0)
-        if rows >= GENERATION_ROWS or newest_ms - began_ms > window_ms // GENERATIONS_A_WINDOW:
+        number, rows = newest[0] if newest else (0, 0)
+        if rows >= GENERATION_ROWS:
             number += 1
         self._db.execute(
-            "INSERT INTO generations VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET rows = rows + excluded.rows,"
-            " oldest_ms = min(oldest_ms, excluded.oldest_ms), newest_ms = max(newest_ms, excluded.newest_ms)",
-            (stream, number, len(items), oldest_ms, newest_ms),
+            "INSERT INTO generations VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET rows = rows + excluded.rows,"
+            " newest_ms = max(newest_ms, excluded.newest_ms)",
+            (stream, number, len(items), max(item.at_ms for item in items)),
         )
         values = _values(columns.count(",") + 1)
         self._db.execute(

@@ -1,5 +1,6 @@
 """The commands as a user types them: what they print, what they serve, how they end."""
 
+import asyncio
 import json
 import os
 import re
@@ -105,6 +106,8 @@ def test_services_are_modules_too(module: str) -> None:
             "no Kafka broker answered",
         ),
         (["produce", "--file", "/nowhere.csv"], {"STREAMGAUGE_KAFKA_CONNECT_TIMEOUT_S": "0.5"}, 1, "no Kafka broker"),
+        (["listen", "--shard", "3/3"], {}, 2, "STREAMGAUGE_LISTENER_SHARD: Value error, must be NUMBER/OF such as 0/3"),
+        (["reconcile", "--listener", "http://127.0.0.1:1"], {}, 1, "http://127.0.0.1:1: no listener answers"),
         (["feedback", "only-an-id"], {}, 2, "give either a message id and a label, or --file"),
     ],
 )
@@ -143,7 +146,7 @@ async def test_worker_process_serves_and_ends_cleanly(kafka: Kafka) -> None:
 async def test_texts_and_labels_from_the_command_line(kafka: Kafka, tmp_path: Path) -> None:
     """Texts go in as arguments, as a file, by standard input; the printed ids take labels; the listener judges them."""
     stream = await Stream.create(kafka.bootstrap_servers)
-    settings = environment_of(stream)
+    settings = environment_of(stream) | {"STREAMGAUGE_LISTENER_STORE": str(tmp_path / "listener.sqlite")}
     ids = run("produce", "what a lovely film", "utterly dreadful", **settings).stdout.split()
     (tmp_path / "more.csv").write_text('id,text,label\nm1,"good, really",pos\n')
     assert "published 1 texts" in run("produce", "--file", str(tmp_path / "more.csv"), **settings).stderr
@@ -159,7 +162,31 @@ async def test_texts_and_labels_from_the_command_line(kafka: Kafka, tmp_path: Pa
         assert "sent 1 labels" in run("feedback", "--file", str(tmp_path / "labels.jsonl"), **settings).stderr
         accuracy = 'ml_model_accuracy{model="distilbert-sst2-compact@1.0.0",window="all"} 1.0'
         while accuracy not in (metrics := get(port, "/metrics")[1]):
-            assert 'streamgauge_feedback_labels{outcome="unknown_class"} 1.0' not in metrics
+            assert 'outcome="unknown_class",partition="0",window="all"} 1.0' not in metrics
+        reconciled = run("reconcile", "--listener", f"http://127.0.0.1:{port}", **settings)
+        assert (reconciled.returncode, "all equal" in reconciled.stdout) == (0, True)
+        second = run("listen", "--http-port", "0", **settings)
+        assert (second.returncode, "another listener has it open" in second.stderr) == (2, True)
+
+
+async def test_a_full_disk_ends_the_listener_by_name(kafka: Kafka, tmp_path: Path) -> None:
+    """Exit code 1 and the setting; with room again it goes on, and its numbers follow from the topics."""
+    stream = await Stream.create(kafka.bootstrap_servers)
+    store = tmp_path / "listener.sqlite"
+    settings = environment_of(stream) | {"STREAMGAUGE_LISTENER_STORE": str(store)}
+    labels = "".join(json.dumps({"id": f"nobody-{number}", "label": "neg"}) + "\n" for number in range(20_000))
+    (tmp_path / "labels.jsonl").write_text(labels)
+    run("feedback", "--file", str(tmp_path / "labels.jsonl"), **settings)
+    limited = 'ulimit -f 600; exec "$0" -m feedback_listener --http-port 0'
+    full = await asyncio.create_subprocess_exec(
+        *("sh", "-c", limited, sys.executable), env=QUIET_ENVIRONMENT | settings, stderr=subprocess.PIPE
+    )
+    _output, errors = await full.communicate()
+    assert (full.returncode, f"error: STREAMGAUGE_LISTENER_STORE={store}: " in errors.decode()) == (1, True), errors
+    with service("-m", "feedback_listener", **settings) as (_process, port, _log):
+        while get(port, "/readyz")[0] != 200:
+            pass
+        assert run("reconcile", "--listener", f"http://127.0.0.1:{port}", **settings).returncode == 0
 
 
 def test_topics_create_is_idempotent(kafka: Kafka) -> None:
