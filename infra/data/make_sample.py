@@ -45,7 +45,7 @@ def main() -> None:
     parser.add_argument("vader", type=Path, help="folder with the two ground truth files")
     parser.add_argument("output", type=Path, help="the .tsv file to write")
     arguments = parser.parse_args()
-    dice = random.Random(SEED)
+    dice = random.Random(SEED)  # noqa: S311 - a fixed choice, no secret
     rows: list[tuple[str, str]] = []
     for name in SOURCES:
         rows += dice.sample(list(read(arguments.vader / name)), TEXTS_PER_SOURCE)
