@@ -306,7 +306,7 @@ def stats(
 
     kafka, topics = load(KafkaSettings, bootstrap_servers=bootstrap_servers), load(TopicSettings)
     since_ms, collected = moment_ms(since, clock_ms()), module.Stats(by, seconds(every))
-    _run(lambda _stop: module.collect(kafka, topics, since_ms, collected), quiet=True)
+    _run(lambda stop: module.collect(kafka, topics, since_ms, collected, stop), quiet=True)
     rows = collected.rows()
     if as_json:
         typer.echo(json.dumps(rows))

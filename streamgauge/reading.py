@@ -1,10 +1,12 @@
 """Reading a topic from a moment on, as a person at a terminal asks for it: committed records only, no group."""
 
+import asyncio
 import re
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from typing import Any
 
 from aiokafka import AIOKafkaConsumer
 from aiokafka.structs import TopicPartition
@@ -42,6 +44,17 @@ def moment_ms(text: str, now_ms: int) -> int:
 
 def clock_ms() -> int:
     return time.time_ns() // 1_000_000
+
+
+async def unless_stopped(work: Coroutine[Any, Any, None], stop: asyncio.Event) -> bool:
+    """Run `work` until it ends or `stop` is set; says whether it ended by itself."""
+    async with asyncio.TaskGroup() as tasks:
+        working, stopping = tasks.create_task(work, name="work"), tasks.create_task(stop.wait(), name="stop")
+        await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        has_ended = working.done()
+        for task in (working, stopping):
+            task.cancel()
+    return has_ended
 
 
 @asynccontextmanager

@@ -1,5 +1,6 @@
 """Throughput and latency of the past, from the metrics topic alone: what `streamgauge stats` shows."""
 
+import asyncio
 import math
 import re
 from collections import Counter
@@ -9,11 +10,13 @@ from datetime import UTC, datetime
 from typing import Literal
 
 import msgspec
+from aiokafka import AIOKafkaConsumer
 from rich.console import Console
 from rich.table import Table
 
+from streamgauge.errors import Stopped
 from streamgauge.events import TransactionMeasured, decode_measurement
-from streamgauge.reading import reader
+from streamgauge.reading import reader, unless_stopped
 from streamgauge.settings import KafkaSettings, TopicSettings
 
 By = Literal["time", "worker", "partition", "model"]
@@ -54,7 +57,8 @@ class Sums:
     """How many records lie at or below an edge, and above the edge before; the last edge is infinite."""
 
     def add(self, measured: TransactionMeasured, began_s: float) -> None:
-        """Count one more transaction, which began at `began_s`."""
+        """Count one more transaction, which began at `began_s`. Raises ValueError when its histogram is none."""
+        latencies = dict(zip((*measured.latency.edges, math.inf), measured.latency.counts, strict=True))
         self.transactions += 1
         self.records += measured.records
         self.scored += sum(measured.labels.values())
@@ -66,8 +70,7 @@ class Sums:
         self.infer_s += measured.infer_s
         self.max_s = max(self.max_s, measured.latency.max)
         self.first_s, self.last_s = min(self.first_s, began_s), max(self.last_s, began_s)
-        for edge, count in zip((*measured.latency.edges, math.inf), measured.latency.counts, strict=True):
-            self.latencies[edge] += count
+        self.latencies.update(latencies)
 
     def row(self, span_s: float) -> dict[str, float | None]:
         """The columns, from what is summed up over `span_s` seconds; None where there is nothing to divide by."""
@@ -115,9 +118,10 @@ class Stats:
         self._all = Sums()
 
     def add(self, measured: TransactionMeasured) -> None:
+        """Raises ValueError, and changes nothing, when a field is not what we write."""
         began_s = datetime.fromisoformat(measured.began_at).timestamp()
-        for sums in (self._groups.setdefault(self._key(measured, began_s), Sums()), self._all):
-            sums.add(measured, began_s)
+        self._all.add(measured, began_s)
+        self._groups.setdefault(self._key(measured, began_s), Sums()).add(measured, began_s)
 
     def _key(self, measured: TransactionMeasured, began_s: float) -> str:
         match self._by:
@@ -144,13 +148,20 @@ class Stats:
         return min(begins_s + self._every_s, self._all.last_s) - max(begins_s, self._all.first_s)
 
 
-async def collect(kafka: KafkaSettings, topics: TopicSettings, since_ms: int, stats: Stats) -> None:
-    """Add every metric event since then, up to the end of the topic as it is now."""
+async def collect(
+    kafka: KafkaSettings, topics: TopicSettings, since_ms: int, stats: Stats, stop: asyncio.Event
+) -> None:
+    """Add every metric event since then, up to the end of the topic as it is now. Raises Stopped."""
     async with reader(kafka, topics.metrics, since_ms) as consumer:
-        ends = await consumer.end_offsets(consumer.assignment())
-        while any([await consumer.position(tp) < end for tp, end in ends.items()]):
-            for records in (await consumer.getmany(timeout_ms=POLL_MS)).values():
-                add_all(stats, (record.value for record in records))
+        if not await unless_stopped(_add_to_the_end(consumer, stats), stop):
+            raise Stopped("stopped before the end of the topic")
+
+
+async def _add_to_the_end(consumer: AIOKafkaConsumer, stats: Stats) -> None:
+    ends = await consumer.end_offsets(consumer.assignment())
+    while any([await consumer.position(tp) < end for tp, end in ends.items()]):
+        for records in (await consumer.getmany(timeout_ms=POLL_MS)).values():
+            add_all(stats, (record.value for record in records))
 
 
 def add_all(stats: Stats, values: Iterable[bytes | None]) -> None:
@@ -158,7 +169,7 @@ def add_all(stats: Stats, values: Iterable[bytes | None]) -> None:
     for value in values:
         try:
             stats.add(decode_measurement(value or b""))
-        except msgspec.MsgspecError:
+        except (msgspec.MsgspecError, ValueError):
             continue
 
 

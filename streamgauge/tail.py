@@ -10,7 +10,7 @@ import msgspec
 from aiokafka import AIOKafkaConsumer
 
 from streamgauge.events import decode_measurement, decode_prediction, last_header
-from streamgauge.reading import reader
+from streamgauge.reading import reader, unless_stopped
 from streamgauge.settings import KafkaSettings
 
 POLL_MS = 1000
@@ -63,12 +63,8 @@ async def tail(
     kafka: KafkaSettings, topic: str, since_ms: int | None, line_of: Callable[[Any], str], stop: asyncio.Event
 ) -> None:
     """Print records as they are committed, until `stop` is set or nobody reads any more."""
-    async with reader(kafka, topic, since_ms) as consumer, asyncio.TaskGroup() as tasks:
-        stopping = tasks.create_task(stop.wait(), name="stop")
-        printing = tasks.create_task(_print(consumer, line_of), name="print")
-        await asyncio.wait({stopping, printing}, return_when=asyncio.FIRST_COMPLETED)
-        for task in (stopping, printing):
-            task.cancel()
+    async with reader(kafka, topic, since_ms) as consumer:
+        await unless_stopped(_print(consumer, line_of), stop)
 
 
 async def _print(consumer: AIOKafkaConsumer, line_of: Callable[[Any], str]) -> None:

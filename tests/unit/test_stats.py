@@ -40,10 +40,17 @@ def event(at_s: float, counts: tuple[int, int, int, int], *, worker: str = "a", 
     return encode(measured)
 
 
+BROKEN = event(300, (1, 1, 1, 1)).replace(b'"counts":[1,', b'"counts":[')
+"""An event whose histogram lacks a count."""
+
+
 def test_throughput_and_latency_by_minute_and_of_all() -> None:
     """Rates are over the time that was really covered, quantiles over all records of a row."""
     stats = Stats("time", 60)
-    add_all(stats, [event(30, (10, 0, 0, 0)), event(59, (0, 10, 0, 0)), event(90, (0, 0, 0, 40), dead=20), b"{}", None])
+    add_all(
+        stats,
+        [event(30, (10, 0, 0, 0)), event(59, (0, 10, 0, 0)), event(90, (0, 0, 0, 40), dead=20), b"{}", None, BROKEN],
+    )
     rows = stats.rows()
     assert list(rows) == ["2026-01-31T12:00:00Z", "2026-01-31T12:01:00Z", "all"]
     first, second, together = rows.values()
