@@ -15,7 +15,7 @@ from prometheus_client.registry import Collector
 from feedback_listener.join import WINDOWS, Age, Stream
 from feedback_listener.numbers import Numbers
 from feedback_listener.tally import BINS, DELAY_UNITS, PROBABILITY_UNITS, Outcome, Tally
-from feedback_listener.wire import Refusal
+from feedback_listener.wire import Refusal, original
 
 SERIES = ("model", "partition", "window")
 LOWER_EDGES = tuple(str(number / BINS) for number in range(BINS))
@@ -130,7 +130,7 @@ def _judged(rows: Sequence[Row]) -> Iterator[Metric]:
             matrix[expected, predicted] += n
             delay += delay_units
         for cell, n in matrix.items():
-            judged.add_metric((*key, *cell), n)
+            judged.add_metric((*key, *map(original, cell)), n)
         for outcome in Outcome:
             outcomes.add_metric((*key, outcome), tally.labels[outcome])
         predictions.add_metric(key, tally.predictions)

@@ -11,15 +11,17 @@ Definitions. Everything else follows from them, whatever order the topics and pa
   is a `duplicate` if it says the same, else a `correction` if it has the same source, else a `conflict`.
 - So all that labels do belongs to a prediction, counts in its minute, and leaves with it: nothing that is counted for a
   retained prediction depends on now.
-- A label is **matched** in each results partition that holds a retained prediction of its id that it may judge. While
-  it is `recent`, younger than LABEL_LEAD_MS, an unmatched label waits: its prediction may come. When it is `old`, from
-  then on until twice that age, it is an orphan: its prediction never came, or has left the window.
+- A label is **matched** in each results partition that holds a prediction of its id that it may judge. While it is
+  `recent`, younger than LABEL_LEAD_MS, an unmatched label waits: its prediction may come. When it is `old`, from then
+  on until twice that age, it is an orphan: its prediction never came, or has left the window. All this goes by whole
+  hours: of the label, and of the predictions, which match to the end of the hour in which they leave the window.
 """
 
 from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from enum import StrEnum
+from operator import attrgetter
 from typing import NamedTuple
 
 import msgspec
@@ -32,6 +34,9 @@ LABEL_LEAD_MS = 23 * HOUR_MS
 WINDOWS_MS = {"5m": 5 * MINUTE_MS, "1h": HOUR_MS, "24h": 24 * HOUR_MS}
 ALL = "all"
 WINDOWS = (*WINDOWS_MS, ALL)
+
+
+_time = attrgetter("at_ms")
 
 
 class Stream(StrEnum):
@@ -82,34 +87,45 @@ class Label(msgspec.Struct, array_like=True, frozen=True, order=True, gc=False):
 
 
 class Starts(NamedTuple):
-    """The first minutes, at some moment, of everything that is counted."""
+    """From when on, at some moment, everything counts."""
 
     windows: tuple[int, ...]
-    """Of each of WINDOWS."""
-    labels: int
-    """Of the labels that can matter to a retained prediction."""
-    recent: int
-    old: int
+    """The first minute of each of WINDOWS."""
+    matching_hour: int
+    """Of the predictions that match labels."""
+    recent_hour: int
+    old_hour: int
     """Of the labels of either age."""
 
     @classmethod
     def at(cls, now_ms: int, window_ms: int) -> "Starts":
         spans_ms = [*(min(span_ms, window_ms) for span_ms in WINDOWS_MS.values()), window_ms]
         windows = tuple((now_ms - span_ms) // MINUTE_MS for span_ms in spans_ms)
-        labels = windows[-1] - LABEL_LEAD_MS // MINUTE_MS
-        recent, old = ((now_ms - times * LABEL_LEAD_MS) // MINUTE_MS for times in (1, 2))
-        return cls(windows, labels, max(recent, labels), max(old, labels))
+        matching_hour = (now_ms - window_ms) // HOUR_MS
+        first_hour = matching_hour - LABEL_LEAD_MS // HOUR_MS
+        recent, old = ((now_ms - times * LABEL_LEAD_MS) // HOUR_MS for times in (1, 2))
+        return cls(windows, matching_hour, max(recent, first_hour), max(old, first_hour))
 
     @property
     def retained(self) -> int:
-        """Of the predictions that are in any number."""
+        """The first minute of the predictions that are in any window."""
         return self.windows[-1]
 
-    def age(self, minute: int) -> Age | None:
-        """Of a label of this minute; None when it is too old to wait or to be an orphan."""
-        if minute >= self.recent:
+    @property
+    def predictions_ms(self) -> int:
+        """The time of the oldest predictions that matter."""
+        return self.matching_hour * HOUR_MS
+
+    @property
+    def labels_ms(self) -> int:
+        """The time of the oldest labels that can matter to one of these."""
+        return self.predictions_ms - LABEL_LEAD_MS
+
+    def age(self, hour: int) -> Age | None:
+        """Of a label of this hour; None when it is too old to wait or to be an orphan."""
+        if hour >= self.recent_hour:
             return Age.RECENT
-        return Age.OLD if minute >= self.old else None
+        return Age.OLD if hour >= self.old_hour else None
 
 
 class Changes:
@@ -121,50 +137,76 @@ class Changes:
         self.tallies: dict[tuple[int, str, int], Tally] = defaultdict(Tally)
         """By minute of the predictions, model and results partition."""
         self.matches: Counter[tuple[int, int, int]] = Counter()
-        """Matched labels by minute of the label, results partition, minute of the latest prediction that matches."""
+        """Matched labels by hour of the label, results partition, hour of the latest prediction that matches."""
 
     def add_predictions(self, predictions: Iterable[Prediction]) -> None:
         """Count predictions as such, whatever their labels."""
         counts = Counter((p.at_ms // MINUTE_MS, p.kind, p.partition) for p in predictions)
         for (minute, kind, partition), n in counts.items():
-            self.tallies[minute, self._kinds[kind].model, partition].predictions += n
+            if minute >= self._starts.retained:
+                self.tallies[minute, self._kinds[kind].model, partition].predictions += n
 
     def count(self, predictions: Sequence[Prediction], labels: Sequence[Label], sign: int) -> None:
-        """Count what the labels of one id do, or with sign -1 retract it; the labels in their order."""
-        matched: dict[tuple[int, int], int] = {}
-        for prediction in predictions:
+        """Count what the labels of one id do, or with sign -1 retract it; the labels in their order.
+
+        The cost is that of predictions and labels, not of their product: predictions share what they have in common.
+        """
+        firsts = [bisect_left(labels, p.at_ms - LABEL_LEAD_MS, key=_time) for p in predictions]
+        verdicts: dict[tuple[int, int], Verdict] = {}
+        for prediction, first in zip(predictions, firsts, strict=True):
             minute = prediction.at_ms // MINUTE_MS
-            if minute < self._starts.retained:
-                continue
-            first = bisect_left(labels, prediction.at_ms - LABEL_LEAD_MS, key=lambda label: label.at_ms)
-            if first == len(labels):
+            if minute < self._starts.retained or first == len(labels):
                 continue
             kind = self._kinds[prediction.kind]
-            tally = self.tallies[minute, kind.model, prediction.partition]
-            _count_labels(tally, prediction, kind.classes, labels[first:], sign)
-            for index in range(first, len(labels)):
-                key = prediction.partition, index
-                matched[key] = max(minute, matched.get(key, 0))
-        for (partition, index), minute in matched.items():
-            self.matches[labels[index].at_ms // MINUTE_MS, partition, minute] += sign
+            verdict = verdicts.get((prediction.kind, first))
+            if verdict is None:
+                verdict = verdicts[prediction.kind, first] = _verdict(labels[first:], kind.classes)
+            verdict.add_to(self.tallies[minute, kind.model, prediction.partition], prediction, kind.classes, sign)
+        self._match(predictions, firsts, labels, sign)
+
+    def _match(
+        self, predictions: Sequence[Prediction], firsts: Sequence[int], labels: Sequence[Label], sign: int
+    ) -> None:
+        """A label from `firsts[i]` on is one of prediction i's."""
+        by_partition: dict[int, dict[int, int]] = {}
+        for prediction, first in zip(predictions, firsts, strict=True):
+            hours = by_partition.setdefault(prediction.partition, {})
+            hours[first] = max(prediction.at_ms // HOUR_MS, hours.get(first, 0))
+        for partition, hours in by_partition.items():
+            latest = 0
+            for index, label in enumerate(labels):
+                latest = max(latest, hours.get(index, 0))
+                if latest >= self._starts.matching_hour:
+                    self.matches[label.at_ms // HOUR_MS, partition, latest] += sign
 
 
-def _count_labels(
-    tally: Tally, prediction: Prediction, classes: Sequence[str], labels: Sequence[Label], sign: int
-) -> None:
-    judge = None
+class Verdict(NamedTuple):
+    """What some labels say of every prediction that they are the labels of."""
+
+    judge: Label | None
+    outcomes: Counter[Outcome]
+
+    def add_to(self, tally: Tally, prediction: Prediction, classes: Sequence[str], sign: int) -> None:
+        """Count it for one prediction of these classes."""
+        for outcome, n in self.outcomes.items():
+            tally.labels[outcome] += sign * n
+        if self.judge:
+            expected = classes.index(self.judge.value)
+            cell = self.judge.value, classes[prediction.predicted], prediction.bin
+            delay_ms = self.judge.at_ms - prediction.at_ms
+            tally.add(cell, amounts(prediction.units, prediction.predicted, expected, delay_ms), sign)
+
+
+def _verdict(labels: Iterable[Label], classes: Sequence[str]) -> Verdict:
+    judge, outcomes = None, Counter[Outcome]()
     for label in labels:
         if label.value not in classes:
-            tally.labels[Outcome.UNKNOWN_CLASS] += sign
+            outcomes[Outcome.UNKNOWN_CLASS] += 1
             continue
         if judge:
-            tally.labels[_succession(judge, label)] += sign
+            outcomes[_succession(judge, label)] += 1
         judge = label
-    if judge:
-        expected = classes.index(judge.value)
-        cell = judge.value, classes[prediction.predicted], prediction.bin
-        what = amounts(prediction.units, prediction.predicted, expected, judge.at_ms - prediction.at_ms)
-        tally.add(cell, what, sign)
+    return Verdict(judge, outcomes)
 
 
 def _succession(earlier: Label, later: Label) -> Outcome:

@@ -39,12 +39,12 @@ class Beside:
         matches: Mapping[tuple[int, int, int], int],
         refusals: Mapping[tuple[Stream, int, int, Refusal], int],
     ) -> None:
-        """Count what is young enough of labels by minute, matches as `Changes` has them, refusals as `Batch` does."""
-        for minute, n in labels.items():
-            if age := starts.age(minute):
+        """Count what is young enough of labels by hour, matches as `Changes` has them, refusals as `Batch` does."""
+        for hour, n in labels.items():
+            if age := starts.age(hour):
                 self.labels[age] += n
-        for (minute, partition, prediction_minute), n in matches.items():
-            if prediction_minute >= starts.retained and (age := starts.age(minute)):
+        for (hour, partition, prediction_hour), n in matches.items():
+            if prediction_hour >= starts.matching_hour and (age := starts.age(hour)):
                 self.matched[partition, age] += n
         for (stream, partition, minute, reason), n in refusals.items():
             if minute >= starts.retained:

@@ -1,6 +1,7 @@
 """Reading both topics without a group: which partitions, from where, and how far."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import structlog
 from aiokafka import AIOKafkaConsumer
@@ -93,17 +94,20 @@ class Reader:
     async def poll(self, timeout_ms: int) -> list[tuple[Stream, Record]]:
         """The next records, in the order of each partition. Raises StoreUnusable when the topic has lost its place."""
         try:
-            polled = [await self._consumer.getmany(timeout_ms=timeout_ms, max_records=SLICE_RECORDS)]
+            return self._take(await self._consumer.getmany(timeout_ms=timeout_ms, max_records=SLICE_RECORDS))
         except UnicodeDecodeError:
-            polled = [some async for some in poll_carefully(self._consumer, lambda: dict(self._seen))]
+            careful = poll_carefully(self._consumer, lambda: dict(self._seen))
+            return [record async for polled in careful for record in self._take(polled)]
         except OffsetOutOfRangeError as error:
             raise StoreUnusable(f"offsets are not in the topics any more: {error}") from error
+
+    def _take(self, polled: Mapping[TopicPartition, Sequence[Any]]) -> list[tuple[Stream, Record]]:
+        """What cannot be parsed was logged by position; of its time nothing is known, so it is in no count."""
         found: list[tuple[Stream, Record]] = []
-        for some in polled:
-            for tp, records in some.items():
-                self._seen[tp] = records[-1].offset + 1
-                stream = self._streams[tp.topic]
-                found += [(stream, record) for record in records if not isinstance(record, Unreadable)]
+        for tp, records in polled.items():
+            self._seen[tp] = records[-1].offset + 1
+            stream = self._streams[tp.topic]
+            found += [(stream, record) for record in records if not isinstance(record, Unreadable)]
         return found
 
     async def positions(self) -> Positions:

@@ -12,12 +12,12 @@ from prometheus_client.parser import text_string_to_metric_families
 from rich.console import Console
 from rich.table import Table
 
-from feedback_listener.recount import LEAD_MS, MINUTE_MS, Judging, Numbers, Predicted, Records, Sample, recount, sample
+from feedback_listener.recount import HOUR_MS, LEAD_MS, Judging, Numbers, Predicted, Records, Sample, recount, sample
 from feedback_listener.wire import Refusal, label_of, result_of
 from streamgauge.errors import StreamgaugeError
-from streamgauge.kafka import Unreadable, client_options, poll_carefully
+from streamgauge.kafka import Unreadable, admin_client, client_options, poll_carefully
 from streamgauge.settings import KafkaSettings, TopicSettings
-from streamgauge.topics import DAY_MS
+from streamgauge.topics import DAY_MS, describe
 
 POLL_MS = 200
 SCRAPE_TIMEOUT_S = 30
@@ -104,17 +104,38 @@ async def reconcile(
     """For each listener, what it shows and what follows from the topics at the same offsets and the same now.
 
     All records of the window are held in memory, some 500 bytes each. Raises StreamgaugeError when a listener cannot
-    be asked.
+    be asked, or when they do not read all partitions together.
     """
     window_ms = round(topics.join_window_days * DAY_MS)
-    for url in urls:
-        shown = read_metrics(url, await _scrape(url))
-        since_ms = (shown.now_ms - window_ms - LEAD_MS) // MINUTE_MS * MINUTE_MS
+    all_shown = [read_metrics(url, await _scrape(url)) for url in urls]
+    await _check_coverage(kafka, topics, all_shown)
+    for shown in all_shown:
+        since_ms = (shown.now_ms - window_ms - LEAD_MS) // HOUR_MS * HOUR_MS
         records = Records()
         async with _consumer(kafka) as consumer:
             async for record in _read(consumer, shown.positions, since_ms):
                 _add(records, record, topics)
         yield shown, recount(records, shown.now_ms, window_ms)
+
+
+async def _check_coverage(kafka: KafkaSettings, topics: TopicSettings, all_shown: Sequence[Shown]) -> None:
+    """Each listener reads all of feedback, all together read all results; and nobody is beyond an end."""
+    async with admin_client(kafka) as admin:
+        found = await describe(admin, [topics.results, topics.feedback])
+    expected = {name: {TopicPartition(name, n) for n in range(topic.partitions)} for name, topic in found.items()}
+    if len(expected) < 2:
+        raise StreamgaugeError(f"topics {topics.results} and {topics.feedback} do not both exist")
+    missing = expected[topics.results].difference(*(shown.positions for shown in all_shown))
+    for shown in all_shown:
+        missing |= expected[topics.feedback] - shown.positions.keys()
+    if missing:
+        names = ", ".join(sorted(f"{tp.topic}-{tp.partition}" for tp in missing))
+        raise StreamgaugeError(f"no listener given reads {names}; give all shards")
+    async with _consumer(kafka) as consumer:
+        for shown in all_shown:
+            ends = await consumer.end_offsets(list(shown.positions))
+            if any(offset > ends[tp] for tp, offset in shown.positions.items()):
+                raise StreamgaugeError(f"{shown.url}: is beyond the end of its topics; were they made again?")
 
 
 async def _scrape(url: str) -> str:

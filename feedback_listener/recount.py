@@ -9,8 +9,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 MINUTE_MS = 60_000
-LEAD_MS = 23 * 60 * MINUTE_MS
-SPANS_MS = {"5m": 5 * MINUTE_MS, "1h": 60 * MINUTE_MS, "24h": 24 * 60 * MINUTE_MS}
+HOUR_MS = 60 * MINUTE_MS
+LEAD_MS = 23 * HOUR_MS
+SPANS_MS = {"5m": 5 * MINUTE_MS, "1h": HOUR_MS, "24h": 24 * HOUR_MS}
 
 Labels = tuple[tuple[str, str], ...]
 Sample = tuple[str, Labels]
@@ -54,16 +55,16 @@ def sample(name: str, **labels: str | int) -> Sample:
 def recount(records: Records, now_ms: int, window_ms: int) -> Numbers:
     """Every additive number that is not zero, as the listener exports it."""
     found: Numbers = defaultdict(float)
-    retained_ms = _minute(now_ms - window_ms)
+    retained_ms, matching_ms = _minute(now_ms - window_ms), _hour(now_ms - window_ms)
     for message_id, predictions in records.predictions.items():
         labels = sorted(records.labels.get(message_id, ()))
         for prediction in predictions:
             for series in _series(prediction, now_ms, window_ms):
                 _count(found, series, prediction, labels)
     for message_id, labels in records.labels.items():
-        predictions = [p for p in records.predictions.get(message_id, ()) if p.at_ms >= retained_ms]
+        predictions = [p for p in records.predictions.get(message_id, ()) if p.at_ms >= matching_ms]
         for label in labels:
-            _count_label(found, label, predictions, now_ms, retained_ms)
+            _count_label(found, label, predictions, now_ms, matching_ms)
     for series_name, partition, reason, at_ms in records.refused:
         if at_ms >= retained_ms:
             found[sample(series_name, partition=partition, reason=reason)] += 1
@@ -72,6 +73,10 @@ def recount(records: Records, now_ms: int, window_ms: int) -> Numbers:
 
 def _minute(at_ms: int) -> int:
     return at_ms - at_ms % MINUTE_MS
+
+
+def _hour(at_ms: int) -> int:
+    return at_ms - at_ms % HOUR_MS
 
 
 def _series(prediction: Predicted, now_ms: int, window_ms: int) -> Iterator[dict[str, str | int]]:
@@ -111,11 +116,11 @@ def _count(found: Numbers, series: dict[str, str | int], prediction: Predicted, 
 
 
 def _count_label(
-    found: Numbers, label: Judging, predictions: Iterable[Predicted], now_ms: int, retained_ms: int
+    found: Numbers, label: Judging, predictions: Iterable[Predicted], now_ms: int, matching_ms: int
 ) -> None:
-    if label.at_ms < max(_minute(now_ms - 2 * LEAD_MS), retained_ms - LEAD_MS):
+    if label.at_ms < max(_hour(now_ms - 2 * LEAD_MS), matching_ms - LEAD_MS):
         return
-    age = "old" if label.at_ms < _minute(now_ms - LEAD_MS) else "recent"
+    age = "old" if label.at_ms < _hour(now_ms - LEAD_MS) else "recent"
     found[sample("streamgauge_labels", age=age)] += 1
     for partition in {p.partition for p in predictions if label.at_ms >= p.at_ms - LEAD_MS}:
         found[sample("streamgauge_matched_labels", age=age, partition=partition)] += 1

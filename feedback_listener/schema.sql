@@ -24,7 +24,7 @@ CREATE TABLE labels (
     PRIMARY KEY (generation, id, partition, "offset")
 ) WITHOUT ROWID;
 
--- Everything counted stands under the minute in which it leaves.
+-- Everything counted stands under the minute or hour in which it leaves.
 CREATE TABLE tallies (
     minute INTEGER, model TEXT, partition INTEGER, predictions INTEGER NOT NULL,
     duplicate INTEGER NOT NULL, correction INTEGER NOT NULL, conflict INTEGER NOT NULL, unknown_class INTEGER NOT NULL,
@@ -37,11 +37,11 @@ CREATE TABLE cells (
     PRIMARY KEY (minute, model, partition, expected, predicted, bin)
 ) WITHOUT ROWID;
 
-CREATE TABLE label_counts (minute INTEGER PRIMARY KEY, labels INTEGER NOT NULL);
+CREATE TABLE label_counts (hour INTEGER PRIMARY KEY, labels INTEGER NOT NULL);
 
 CREATE TABLE matches (
-    minute INTEGER, partition INTEGER, prediction_minute INTEGER, labels INTEGER NOT NULL,
-    PRIMARY KEY (minute, partition, prediction_minute)
+    hour INTEGER, partition INTEGER, prediction_hour INTEGER, labels INTEGER NOT NULL,
+    PRIMARY KEY (hour, partition, prediction_hour)
 ) WITHOUT ROWID;
 
 CREATE TABLE refusals (

@@ -1,6 +1,7 @@
 """The listener: reads both topics from where its store stands, applies them, and serves the numbers."""
 
 import asyncio
+import math
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,9 +19,8 @@ from feedback_listener.numbers import Numbers, Positions, Snapshot
 from feedback_listener.reading import Reader
 from feedback_listener.settings import ListenerSettings, Shard
 from feedback_listener.store import Store, StoreUnusable, discard
-from feedback_listener.tally import MINUTE_MS
 from feedback_listener.wire import Batch, read
-from streamgauge.errors import ConfigurationError
+from streamgauge.errors import ConfigurationError, StreamgaugeError
 from streamgauge.kafka import admin_client, persistently
 from streamgauge.lifecycle import Deadline
 from streamgauge.settings import KafkaSettings, TopicSettings
@@ -37,6 +37,8 @@ MAX_BATCH_RECORDS = 20_000
 STALLED_S = 60.0
 PROGRESS_S = 5.0
 IDENTITY_CHECK_S = 30.0
+IDENTITY_TIMEOUT_S = 2.0
+"""Nothing is read meanwhile."""
 
 T = TypeVar("T")
 
@@ -59,7 +61,9 @@ class Listener:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="store")
         self._ends: Positions | None = None
         """Where each partition ended at the start, of those not read so far; None before that is known."""
-        self._began_s = self._last_turn_s = time.monotonic()
+        self._began_s = time.monotonic()
+        self._last_turn_s: float | None = None
+        """When the read loop last turned; None outside it."""
         self._next_report = Deadline(PROGRESS_S)
         self._progress = asyncio.Condition()
         self._store: Store | None = None
@@ -90,8 +94,8 @@ class Listener:
         return {(tp.topic, tp.partition): n for tp, n in lag.items()}
 
     def live(self) -> str | None:
-        """None while the read loop turns, with or without a broker."""
-        stalled_s = time.monotonic() - self._last_turn_s
+        """None while the read loop turns, with or without a broker, and before there is one."""
+        stalled_s = time.monotonic() - (self._last_turn_s or math.inf)
         return f"nothing read, not even nothing, for {stalled_s:.0f} s" if stalled_s > STALLED_S else None
 
     def ready(self) -> str | None:
@@ -122,27 +126,28 @@ class Listener:
         StreamgaugeError when the store cannot be written.
         """
         try:
-            async with admin_client(self._kafka, stop) as admin:
-                partitions = await self._partitions(admin)
-                async with asyncio.TaskGroup() as tasks:
-                    reading = tasks.create_task(self._keep_reading(admin, partitions), name="read")
-                    await stop.wait()
-                    reading.cancel()
+            async with admin_client(self._kafka, stop) as admin, asyncio.TaskGroup() as tasks:
+                reading = tasks.create_task(self._keep_reading(admin), name="read")
+                await stop.wait()
+                reading.cancel()
         finally:
             await self._in_thread(self._close)
             self._thread.shutdown()
 
-    async def _keep_reading(self, admin: AIOKafkaAdminClient, partitions: Mapping[str, int]) -> None:
+    async def _keep_reading(self, admin: AIOKafkaAdminClient) -> None:
         """A store that turns out to be unusable is thrown away, and all is read again."""
+        is_new = False
         while True:
+            partitions = await self._partitions(admin)
             try:
                 await self._read(admin, partitions)
             except StoreUnusable as reason:
+                if is_new and not self.caught_up:
+                    raise StreamgaugeError(f"the store is unusable although it is new: {reason}") from reason
                 log.warning("store.discarded", path=str(self._path), reason=str(reason))
-                self._ends = None
+                self._ends, self._last_turn_s, is_new = None, None, True
                 await self._in_thread(self._close)
                 await self._in_thread(discard, self._path)
-                partitions = await self._partitions(admin)
 
     async def _partitions(self, admin: AIOKafkaAdminClient) -> dict[str, int]:
         """How many the topics have, if they are as they must be."""
@@ -155,7 +160,7 @@ class Listener:
         self._began_s = time.monotonic()
         identity = await persistently(lambda: identify(admin, list(self._streams)), self._kafka.connect_timeout_s)
         self._store = store = await self._in_thread(
-            Store, self._path, f"shard {self._shard} {identity}", self._window_ms, clock_ms()
+            Store, self._path, f"shard {self._shard} window {self._window_ms} {identity}", self._window_ms, clock_ms()
         )
         self._reader = reader = Reader(self._kafka, self._streams, self._shard)
         await reader.start()
@@ -169,36 +174,34 @@ class Listener:
         """Read on for ever. What is polled while a batch is being written makes the next one."""
         batch, writing, busy = Batch(), self._in_thread(lambda: None), False
         checked = Deadline(IDENTITY_CHECK_S)
-        try:
-            while True:
-                self._last_turn_s = time.monotonic()
-                read(await reader.poll(BUSY_POLL_MS if busy else IDLE_POLL_MS), store.kinds, batch)
-                if not writing.done() and len(batch) < MAX_BATCH_RECORDS:
-                    continue
-                await writing
-                writing = self._in_thread(store.apply, batch, await reader.positions(), clock_ms())
-                batch, busy = Batch(), len(batch) > 0
-                await self._tell_progress()
-                if added := reader.added():
-                    log.info("listener.partitions_added", partitions=sorted(f"{t}-{p}" for t, p in added))
-                    await self._assign(reader, store, added)
-                if not checked.left_s:
-                    await check_identity()
-                    checked = Deadline(IDENTITY_CHECK_S)
-        finally:
-            await asyncio.wait([writing])
+        while True:
+            self._last_turn_s = time.monotonic()
+            read(await reader.poll(BUSY_POLL_MS if busy else IDLE_POLL_MS), store.kinds, batch)
+            if not writing.done() and len(batch) < MAX_BATCH_RECORDS:
+                continue
+            await writing
+            writing = self._in_thread(store.apply, batch, await reader.positions(), clock_ms())
+            batch, busy = Batch(), len(batch) > 0
+            await self._tell_progress()
+            if added := reader.added():
+                log.info("listener.partitions_added", partitions=sorted(f"{t}-{p}" for t, p in added))
+                await self._assign(reader, store, added)
+            if not checked.left_s:
+                await check_identity()
+                checked = Deadline(IDENTITY_CHECK_S)
 
     async def _assign(self, reader: Reader, store: Store, partitions: set[TopicPartition]) -> Positions:
         starts = Starts.at(clock_ms(), self._window_ms)
-        horizons = {Stream.RESULTS: starts.retained * MINUTE_MS, Stream.FEEDBACK: starts.labels * MINUTE_MS}
+        horizons = {Stream.RESULTS: starts.predictions_ms, Stream.FEEDBACK: starts.labels_ms}
         return await reader.assign(partitions, store.numbers.positions, horizons)
 
     async def _check_identity(self, admin: AIOKafkaAdminClient, identity: str) -> None:
         """A topic that was deleted and made again has another id under the same name."""
         try:
-            now = await identify(admin, list(self._streams))
-        except KafkaError:
-            return  # brokers that cannot be asked: another time
+            async with asyncio.timeout(IDENTITY_TIMEOUT_S):
+                now = await identify(admin, list(self._streams))
+        except (KafkaError, TimeoutError):
+            return  # a broker that cannot be asked: another time
         if now != identity:
             raise StoreUnusable(f"the topics are {now} now")
 

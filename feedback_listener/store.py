@@ -6,10 +6,11 @@ All calls come from one thread; `numbers` may be read in any.
 
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
+import msgspec
 import structlog
 
 from feedback_listener.join import Changes, Label, Prediction, Starts
@@ -24,6 +25,8 @@ log = structlog.get_logger(__name__)
 SETTING = "STREAMGAUGE_LISTENER_STORE"
 PRIMARY_CODE = 0xFF
 """SQLite's extended result codes carry the primary one in their lowest byte."""
+
+FROM_THE_FUTURE = "it comes from the future: a clock was wrong, and what expired may have to come back"
 
 T = TypeVar("T", Prediction, Label)
 
@@ -63,20 +66,26 @@ class Store:
 
     def size_bytes(self) -> int:
         """Of the file and its write-ahead log."""
-        return sum(file.stat().st_size for file in _files(self.path) if file.exists())
+        total = 0
+        for file in _files(self.path):
+            with suppress(FileNotFoundError):
+                total += file.stat().st_size
+        return total
 
     def apply(self, batch: Batch, positions: Positions, now_ms: int) -> None:
         """Apply records, move to `positions` and let time pass, all or nothing; time never goes back.
 
         Every record is applied once: it lies at or after the position of its partition. Raises what `__init__` raises.
         """
+        if now_ms < self.numbers.now_ms - MINUTE_MS:
+            raise StoreUnusable(FROM_THE_FUTURE)
         now_ms = max(now_ms, self.numbers.now_ms)
         starts = Starts.at(now_ms, self._window_ms)
         if positions == self.numbers.positions and starts == self._starts:
             with self.numbers.lock:
                 self.numbers.now_ms = now_ms
             return
-        batch = batch.since(starts.retained, starts.labels)
+        batch = batch.since(starts.predictions_ms, starts.labels_ms)
         with _named_errors(self.path), self._tables.transaction():
             leaving = self._leaving(starts)
             changes = self._changes(batch, starts)
@@ -105,7 +114,7 @@ class Store:
         if found and found[0] != self._identity:
             raise StoreUnusable(f"it is a cache of {found[0]}, not of {self._identity}")
         if found and now_ms < found[1] - MINUTE_MS:
-            raise StoreUnusable("it comes from the future: a clock was wrong, and what expired may have to come back")
+            raise StoreUnusable(FROM_THE_FUTURE)
 
     def _load(self, now_ms: int) -> None:
         """Show what the file holds, of the moment that it was written in or of now."""
@@ -146,6 +155,7 @@ class Store:
             predictions = predictions + new.get(name, [])
             changes.count(predictions, sorted(labels + labels_new.get(name, [])), 1)
             self._log_unknown(labels_new.get(name, []), predictions)
+            self._log_unknown(labels_before.get(name, []), new.get(name, []))
         return changes
 
     def _log_unknown(self, labels: Iterable[Label], predictions: Sequence[Prediction]) -> None:
@@ -157,8 +167,10 @@ class Store:
         tables = self._tables
         if starts != self._starts:
             tables.expire(starts)
-        tables.add_kinds(self.kinds[self._stored_kinds :])
-        self._stored_kinds = len(self.kinds)
+        # Another thread may be adding kinds for the next batch.
+        kinds = list(enumerate(self.kinds))[self._stored_kinds :]
+        tables.add_kinds(kinds)
+        self._stored_kinds += len(kinds)
         tables.insert(batch)
         tables.add(batch, changes)
         tables.move(self._identity, positions, now_ms)
@@ -189,8 +201,6 @@ def _named_errors(path: Path) -> Iterator[None]:
         yield
     except sqlite3.DatabaseError as error:
         code = getattr(error, "sqlite_errorcode", 0) & PRIMARY_CODE
-        if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-            raise StoreUnusable(str(error)) from error
         if code == sqlite3.SQLITE_BUSY:
             raise ConfigurationError(
                 f"{SETTING}={path}: another listener has it open; give each a file of its own"
@@ -199,6 +209,8 @@ def _named_errors(path: Path) -> Iterator[None]:
             raise StreamgaugeError(
                 f"{SETTING}={path}: {error}; it is a cache, and goes on when there is room"
             ) from None
-        raise
+        raise StoreUnusable(str(error)) from error
+    except msgspec.MsgspecError as error:
+        raise StoreUnusable(f"a row cannot be read: {error}") from error
     except OSError as error:
         raise StreamgaugeError(f"{SETTING}={path}: {error.strerror}") from None

@@ -17,12 +17,14 @@ import msgspec
 
 from feedback_listener.join import LABEL_LEAD_MS, Changes, Kind, Label, Prediction, Starts, Stream
 from feedback_listener.numbers import Beside, Positions, Series
-from feedback_listener.tally import MINUTE_MS, Outcome, Tally
+from feedback_listener.tally import Outcome, Tally
 from feedback_listener.wire import Batch, Refusal
+from streamgauge.errors import ConfigurationError
 
 LAYOUT = 1
 """Of schema.sql and of the definitions in join.py: what counts otherwise is another layout."""
 GENERATION_ROWS = 500_000
+OLDEST_SQLITE = (3, 35)
 LOCK_TIMEOUT_S = 5.0
 CACHE_KIB = 65_536
 CHECKPOINT_PAGES = 16_384
@@ -52,7 +54,9 @@ class Tables:
     """One open file. It stays locked for this process until it is closed; all calls come one at a time."""
 
     def __init__(self, path: Path) -> None:
-        """Open the file, with the tables in it if it is new. Raises sqlite3.Error."""
+        """Open the file, with the tables in it if it is new. Raises sqlite3.Error, ConfigurationError."""
+        if sqlite3.sqlite_version_info < OLDEST_SQLITE:
+            raise ConfigurationError(f"this Python has SQLite {sqlite3.sqlite_version}; it must be 3.35 or later")
         self._db = sqlite3.connect(path, LOCK_TIMEOUT_S, isolation_level=None, check_same_thread=False)
         try:
             for pragma in PRAGMAS:
@@ -114,20 +118,21 @@ class Tables:
             for model, classes in self._read("model, json(classes)", "(SELECT * FROM kinds ORDER BY number)")
         ]
 
-    def add_kinds(self, kinds: Iterable[Kind]) -> None:
-        for kind in kinds:
-            self._db.execute("INSERT INTO kinds (model, classes) VALUES (?, ?)", (kind.model, json.dumps(kind.classes)))
+    def add_kinds(self, kinds: Iterable[tuple[int, Kind]]) -> None:
+        """With their numbers."""
+        for number, kind in kinds:
+            self._db.execute("INSERT INTO kinds VALUES (?, ?, ?)", (number, kind.model, json.dumps(kind.classes)))
 
     # Rows
 
     def predictions_of(self, ids: Iterable[str], starts: Starts) -> list[Prediction]:
-        """The retained predictions of these ids."""
+        """The predictions of these ids that matter."""
         columns = f"json_array({PREDICTION.replace('units', 'json(units)')})"
-        return _predictions(self._found("results", columns, "predictions", ids, starts.retained * MINUTE_MS))
+        return _predictions(self._found("results", columns, "predictions", ids, starts.predictions_ms))
 
     def labels_of(self, ids: Iterable[str], starts: Starts) -> list[Label]:
         """The labels of these ids that can matter to a retained prediction."""
-        return _labels(self._found("feedback", f"json_array({LABEL})", "labels", ids, starts.labels * MINUTE_MS))
+        return _labels(self._found("feedback", f"json_array({LABEL})", "labels", ids, starts.labels_ms))
 
     def labelled(self, predictions: Sequence[Prediction]) -> set[str]:
         """The ids among these predictions' for which there are labels that may judge one of them."""
@@ -198,17 +203,13 @@ class Tables:
 
     def beside(self, starts: Starts) -> Beside:
         """What is counted beside the predictions, at the moment of `starts`."""
-        matches = self._read(
-            "minute, partition, labels",
-            "(SELECT minute, partition, sum(labels) AS labels FROM matches WHERE prediction_minute >= ? GROUP BY 1, 2)",
-            (starts.retained,),
-        )
+        matches = self._read("hour, partition, prediction_hour, labels", "matches")
         refusals = self._read("stream, partition, minute, reason, records", "refusals")
         found = Beside()
         found.add(
             starts,
-            dict(self._read("minute, labels", "label_counts")),
-            {(minute, partition, starts.retained): n for minute, partition, n in matches},
+            dict(self._read("hour, labels", "label_counts")),
+            {(hour, partition, prediction_hour): n for hour, partition, prediction_hour, n in matches},
             {
                 (Stream(stream), partition, minute, Refusal(reason)): n
                 for stream, partition, minute, reason, n in refusals
@@ -241,13 +242,13 @@ class Tables:
         for table in ("tallies", "cells", "refusals"):
             self._db.execute(f"DELETE FROM {table} WHERE minute < ?", (starts.retained,))
         for table in ("label_counts", "matches"):
-            self._db.execute(f"DELETE FROM {table} WHERE minute < ?", (starts.old,))
-        self._db.execute("DELETE FROM matches WHERE prediction_minute < ?", (starts.retained,))
-        for stream, table, first_minute in (
-            (Stream.RESULTS, "predictions", starts.retained),
-            (Stream.FEEDBACK, "labels", starts.labels),
+            self._db.execute(f"DELETE FROM {table} WHERE hour < ?", (starts.old_hour,))
+        self._db.execute("DELETE FROM matches WHERE prediction_hour < ?", (starts.matching_hour,))
+        for stream, table, first_ms in (
+            (Stream.RESULTS, "predictions", starts.predictions_ms),
+            (Stream.FEEDBACK, "labels", starts.labels_ms),
         ):
-            expired = stream, first_minute * MINUTE_MS
+            expired = stream, first_ms
             of = "FROM generations WHERE stream = ? AND newest_ms < ?"
             self._db.execute(f"DELETE FROM {table} WHERE generation IN (SELECT number {of})", expired)
             self._db.execute(f"DELETE {of}", expired)

@@ -3,6 +3,7 @@
 Of a result only what the join needs is decoded, which is two to three times as fast as the whole event.
 """
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ from typing import Annotated, Protocol, TypeVar
 import msgspec
 import structlog
 
-from feedback_listener.join import Kind, Label, Prediction, Stream
+from feedback_listener.join import HOUR_MS, Kind, Label, Prediction, Stream
 from feedback_listener.tally import MINUTE_MS, PROBABILITY_UNITS, confidence_bin
 from streamgauge.events import Feedback, decode_feedback
 
@@ -92,17 +93,17 @@ class Batch:
     def __len__(self) -> int:
         return len(self.predictions) + len(self.labels)
 
-    def since(self, predictions: int, labels: int) -> "Batch":
-        """Without predictions and labels from before these minutes."""
+    def since(self, predictions_ms: int, labels_ms: int) -> "Batch":
+        """Without predictions and labels from before these times."""
         return Batch(
-            [prediction for prediction in self.predictions if prediction.at_ms // MINUTE_MS >= predictions],
-            [label for label in self.labels if label.at_ms // MINUTE_MS >= labels],
+            [prediction for prediction in self.predictions if prediction.at_ms >= predictions_ms],
+            [label for label in self.labels if label.at_ms >= labels_ms],
             self.refusals,
         )
 
     def label_counts(self) -> Counter[int]:
-        """Labels by minute."""
-        return Counter(label.at_ms // MINUTE_MS for label in self.labels)
+        """Labels by hour."""
+        return Counter(label.at_ms // HOUR_MS for label in self.labels)
 
 
 _decode_scored = msgspec.json.Decoder(Scored).decode
@@ -143,6 +144,13 @@ def storable(name: str) -> str:
     """The same name without NUL, where SQLite's JSON would end it; different names stay different."""
     if "\0" in name or "\\" in name:
         return name.replace("\\", r"\\").replace("\0", r"\0")
+    return name
+
+
+def original(name: str) -> str:
+    """What `storable` was given."""
+    if "\\" in name:
+        return re.sub(r"\\(.)", lambda found: "\0" if found[1] == "0" else found[1], name)
     return name
 
 

@@ -27,6 +27,7 @@ T = TypeVar("T")
 CLOSE_TIMEOUT_S = 3.0
 ABANDON_TIMEOUT_S = 0.5
 CAREFUL_POLL_MS = 100
+CAREFUL_RECORDS = 500
 MAX_BACKOFF_S = 5.0
 COORDINATOR_TIMEOUT_S = 10.0
 RETRY_BACKOFF_S = 0.2
@@ -157,26 +158,38 @@ class Unreadable:
 async def poll_carefully(
     consumer: AIOKafkaConsumer, positions: Callable[[], Mapping[TopicPartition, int]]
 ) -> AsyncIterator[dict[TopicPartition, list[Any]]]:
-    """After `getmany` has raised UnicodeDecodeError: record by record, until what cannot be parsed has been passed.
+    """After `getmany` has raised UnicodeDecodeError: each partition by itself; where it raises again, record by record.
 
     `positions` are the next offsets not yet seen. They are sought anew, because the poll that raised had taken
     other partitions' records out of aiokafka's buffer, and lost them.
     """
     for tp, offset in positions().items():
         consumer.seek(tp, offset)
-    found = False
-    while not found:
-        for tp in list(positions()):
-            try:
-                fetched = await consumer.getmany(tp, timeout_ms=CAREFUL_POLL_MS, max_records=1)
-            except UnicodeDecodeError:
-                offset = await consumer.position(tp)
-                consumer.seek(tp, offset + 1)
-                log.warning("record.unreadable", topic=tp.topic, partition=tp.partition, offset=offset)
-                fetched = {tp: [Unreadable(tp.topic, tp.partition, offset, round(time.time() * 1000))]}
-                found = True
-            if fetched:
-                yield fetched
+    for tp in list(positions()):
+        try:
+            polled = await consumer.getmany(tp, timeout_ms=CAREFUL_POLL_MS, max_records=CAREFUL_RECORDS)
+        except UnicodeDecodeError:
+            consumer.seek(tp, positions()[tp])
+            async for one in _one_by_one(consumer, tp):
+                yield one
+        else:
+            if polled:
+                yield polled
+
+
+async def _one_by_one(consumer: AIOKafkaConsumer, tp: TopicPartition) -> AsyncIterator[dict[TopicPartition, list[Any]]]:
+    """The records of a partition up to the one that cannot be parsed, and that one."""
+    for _ in range(CAREFUL_RECORDS + 1):
+        try:
+            fetched = await consumer.getmany(tp, timeout_ms=CAREFUL_POLL_MS, max_records=1)
+        except UnicodeDecodeError:
+            offset = await consumer.position(tp)
+            consumer.seek(tp, offset + 1)
+            log.warning("record.unreadable", topic=tp.topic, partition=tp.partition, offset=offset)
+            yield {tp: [Unreadable(tp.topic, tp.partition, offset, round(time.time() * 1000))]}
+            return
+        if fetched:
+            yield fetched
 
 
 async def owned_partitions(admin: AIOKafkaAdminClient, group: str, client_id: str) -> set[TopicPartition]:

@@ -74,6 +74,10 @@ def _minute(at_ms: int) -> int:
     return at_ms // MINUTE_MS * MINUTE_MS
 
 
+def _hour(at_ms: int) -> int:
+    return at_ms // HOUR_MS * HOUR_MS
+
+
 def _labels_of(records: Iterable[Record], prediction: Scored) -> list[Labelled]:
     labels = [
         record
@@ -107,17 +111,17 @@ def _count(found: Numbers, prediction: Scored, window: str, labels: list[Labelle
 
 
 def _count_label(found: Numbers, label: Labelled, records: Iterable[Record], now_ms: int, window_ms: int) -> None:
-    retained_ms = _minute(now_ms - window_ms)
-    if label.at_ms < max(_minute(now_ms - 2 * LEAD_MS), retained_ms - LEAD_MS):
+    matching_ms = _hour(now_ms - window_ms)
+    if label.at_ms < max(_hour(now_ms - 2 * LEAD_MS), matching_ms - LEAD_MS):
         return
-    age = "recent" if label.at_ms >= max(_minute(now_ms - LEAD_MS), retained_ms - LEAD_MS) else "old"
+    age = "recent" if label.at_ms >= _hour(now_ms - LEAD_MS) else "old"
     found["labels", age] += 1
     partitions = {
         record.partition
         for record in records
         if isinstance(record, Scored)
         and record.id == label.id
-        and record.at_ms >= retained_ms
+        and record.at_ms >= matching_ms
         and label.at_ms >= record.at_ms - LEAD_MS
     }
     for partition in partitions:

@@ -112,24 +112,20 @@ class Watch:
         self.rss_mb = 0.0
         self.samples: dict[str, float] = {}
 
-    async def until_ready(self) -> float:
-        """Seconds from now until it is ready."""
-        began_s = time.monotonic()
+    async def until_ready(self) -> None:
         async with aiohttp.ClientSession(await self._listener.url()) as http:
             while True:
                 await self.scrape(http)
                 if self.samples["streamgauge_listener_ready"]:
-                    return time.monotonic() - began_s
+                    return
                 await asyncio.sleep(SCRAPE_EVERY_S)
 
-    async def until_labels(self, labels: int) -> float:
-        """Seconds from now until it has counted so many labels."""
-        began_s = time.monotonic()
+    async def until_labels(self, labels: int) -> None:
+        """Wait until it has counted so many labels."""
         async with aiohttp.ClientSession(await self._listener.url()) as http:
             while self.samples.get("streamgauge_labels", 0) < labels:
                 await self.scrape(http)
                 await asyncio.sleep(SCRAPE_EVERY_S)
-        return time.monotonic() - began_s
 
     async def scrape(self, http: aiohttp.ClientSession) -> None:
         began_s = time.perf_counter()
@@ -153,9 +149,11 @@ async def measure(records: int, kind: str, late_labels: int) -> dict[str, Any]:
         stream = await Stream.create(kafka.bootstrap_servers, PARTITIONS)
         filler = Filler(stream)
         names = await asyncio.to_thread(filler.fill, records, kind)
+        began_s = time.monotonic()
         async with ListenerProcess(stream, Path(folder)) as listener:
             watch = Watch(listener)
-            rebuild_s = await watch.until_ready()
+            await watch.until_ready()
+            rebuild_s = time.monotonic() - began_s
             rebuild_cpu_s = watch.cpu_s
             scrapes_ms = sorted(watch.scrapes_ms)
             began_s = time.monotonic()
@@ -164,8 +162,10 @@ async def measure(records: int, kind: str, late_labels: int) -> dict[str, Any]:
             await again.until_ready()
             restart_s = time.monotonic() - began_s
             labels = round(again.samples["streamgauge_labels"])
+            began_s = time.monotonic()
             await asyncio.to_thread(filler.label_again, names, late_labels)
-            labels_s = await again.until_labels(labels + late_labels)
+            await again.until_labels(labels + late_labels)
+            labels_s = time.monotonic() - began_s
             size_mb = again.samples["streamgauge_listener_store_bytes"] / 1e6
     read = records + labels
     return {

@@ -3,11 +3,15 @@
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
+from feedback_listener.join import Kind
 from feedback_listener.store import Store, StoreUnusable, discard
+from feedback_listener.wire import ScoredBy
 from streamgauge.errors import ConfigurationError, StreamgaugeError
 from tests.cluster import ROOT
 from tests.replica import Replica
@@ -44,6 +48,27 @@ def test_it_goes_on_where_it_was(path: Path) -> None:
     replica = Replica(path, NOW_MS, WINDOW_MS)
     assert replica.exported() == shown
     assert replica.missing(history(51)) == [record for record in history(51) if record.offset == 50]
+    replica.store.close()
+
+
+def test_kinds_that_come_while_a_batch_is_written_keep_their_numbers(path: Path) -> None:
+    """The next batch is decoded in another thread meanwhile, and may meet a new model."""
+    replica = Replica(path, NOW_MS, WINDOW_MS)
+    tables, kinds = replica.store._tables, replica.store.kinds
+    write = tables.add_kinds
+
+    def write_and_meet_another(new: Iterable[tuple[int, Kind]]) -> None:
+        write(new)
+        kinds.number(ScoredBy("m", "2"), ("x",))
+
+    with patch.object(tables, "add_kinds", write_and_meet_another):
+        replica.apply([Scored("a", 0, 0, NOW_MS, "x", {"x": 1.0}, "m@1")], NOW_MS)
+    for offset, model in ((1, "m@2"), (2, "m@3")):
+        replica.apply([Scored(model, 0, offset, NOW_MS, "x", {"x": 1.0}, model)], NOW_MS)
+    replica.restart(NOW_MS)
+    replica.apply([Labelled(model, 0, offset, NOW_MS, "x") for offset, model in enumerate(("m@2", "m@3"))], NOW_MS)
+    judged = {key[1] for key in replica.exported() if key[0] == "judged_predictions"}
+    assert judged == {"m@2", "m@3"}
     replica.store.close()
 
 

@@ -62,7 +62,7 @@ class Listeners(RuleBasedStateMachine):
     def unseen(self, key: tuple[int, int, int]) -> list[Record]:
         """What is retained, belongs to the shard, and has not been applied."""
         shards, shard, _copy = key
-        horizon_ms = (self.now_ms - WINDOW_MS - LEAD_MS) // MINUTE_MS * MINUTE_MS
+        horizon_ms = (self.now_ms - WINDOW_MS - LEAD_MS) // HOUR_MS * HOUR_MS
         own = [
             record
             for record in self.records
