@@ -172,6 +172,8 @@ async def everything_is_watched(run: Run) -> None:
     await prometheus.becomes("count(streamgauge_partitions_owned > 0)", 2)
     await prometheus.becomes("streamgauge:unowned_partitions:sum", 0)
     await prometheus.becomes("count(up == 1)", 5)
+    # A rate needs two scrapes; a third, since they are not all at one time.
+    await prometheus.becomes("min(count_over_time(streamgauge_build_info[1m])) >= bool 3", 1)
     targets = (await prometheus.get("targets"))["activeTargets"]
     assert {target["health"] for target in targets} == {"up"}
 
