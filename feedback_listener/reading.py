@@ -18,7 +18,7 @@ from streamgauge.settings import KafkaSettings
 
 log = structlog.get_logger(__name__)
 
-SLICE_RECORDS = 500
+SLICE_RECORDS = 300
 """Records polled at once, before the event loop gets its turn."""
 METADATA_MAX_AGE_MS = 30_000
 """How soon partitions that were added are seen."""

@@ -69,15 +69,18 @@ class Kinds(list[Kind]):
 
     def __init__(self, known: Iterable[Kind] = ()) -> None:
         super().__init__(known)
-        self._numbers: dict[tuple[str, tuple[str, ...]], int] = {kind: number for number, kind in enumerate(self)}
+        self._numbers: dict[tuple[str, str, tuple[str, ...]], int] = {}
+        self._known = {kind: number for number, kind in enumerate(self)}
 
     def number(self, model: ScoredBy, classes: tuple[str, ...]) -> int:
         """The number of a model version with these classes, in this order."""
-        key = f"{model.name}@{model.version}", classes
+        key = model.name, model.version, classes
         found = self._numbers.get(key)
         if found is None:
-            found = self._numbers[key] = len(self)
-            self.append(Kind(key[0], tuple(map(storable, classes))))
+            kind = Kind(f"{model.name}@{model.version}", tuple(map(storable, classes)))
+            found = self._numbers[key] = self._known.setdefault(kind, len(self))
+            if found == len(self):
+                self.append(kind)
         return found
 
 
@@ -164,7 +167,7 @@ def _prediction(record: Record, scored: Scored, kinds: Kinds) -> Prediction:
         kinds.number(scored.model, classes),
         classes.index(scored.label),
         confidence_bin(scored.scores[scored.label]),
-        [round(score * PROBABILITY_UNITS) for score in scored.scores.values()],
+        [int(score * PROBABILITY_UNITS + 0.5) for score in scored.scores.values()],  # round takes twice as long
     )
 
 
