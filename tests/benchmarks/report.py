@@ -149,8 +149,9 @@ def _notes(report: Report) -> list[str]:
     machine, versions, settings = report["machine"], report["versions"], report["settings"]
     kafka_cores = "the same" if settings["cores_shared"] else f"the other {settings['kafka_cores']}"
     hardware = (
-        f"{machine['processor']}, {machine['cores']} cores, {machine['memory_gb']} GB; {machine['system']}; load before "
-        f"{machine['load_before']:.1f}. Cores of the contestant: {settings['contestant_cores']}; of Kafka: {kafka_cores}."
+        f"{machine['processor']}, {machine['cores']} cores, {machine['memory_gb']} GB; {machine['system']}; "
+        f"load before: {machine['load_before']:.1f}. "
+        f"Contestant's cores: {settings['contestant_cores']}; Kafka's: {kafka_cores}."
     )
     return [
         hardware,

@@ -1,0 +1,233 @@
+"""Where the worker's CPU goes outside tokenising and the model, stage by stage: `python -m tests.benchmarks.stages`.
+
+The worker on a real Kafka, with the default model; or with `--us-per-token` one that only sleeps, as long as a model
+would compute: same pace, but caches that nothing else fills.
+
+Each step of the event loop is charged to its task; what happens inside one of the functions of `STAGES`, to that stage.
+The charging itself costs some microseconds a text. What is left of the process's whole is the loop's own work and what
+threads do before and after the model.
+"""
+
+import argparse
+import asyncio
+import functools
+import json
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+from aiokafka import AIOKafkaProducer
+from aiokafka.consumer.fetcher import PartitionRecords
+from aiokafka.producer.message_accumulator import BatchBuilder
+from prometheus_client import CollectorRegistry
+
+import worker.pipeline
+import worker.publish
+from streamgauge.broker import EmbeddedKafka
+from streamgauge.lifecycle import run
+from streamgauge.settings import KafkaSettings, LogSettings, TopicSettings
+from streamgauge.telemetry import set_up_logging
+from tests.benchmarks.measuring import Results, publish
+from tests.benchmarks.processes import cpu_s, module, started
+from tests.benchmarks.texts import texts_of
+from tests.cluster import Stream
+from tests.echo import EchoModel
+from worker.backlog import Backlog
+from worker.model import OnnxModel, Probabilities, Scorer, TokenIds
+from worker.publish import Publishing
+from worker.service import Worker
+from worker.settings import WorkerSettings
+from worker.slot import Slot
+
+STAGES: dict[str, Sequence[tuple[Any, str]]] = {
+    "parse fetched batches": [(PartitionRecords, "__next__")],
+    "decode": [(worker.pipeline, "read")],
+    "credit and order": [(Slot, "admit"), (Slot, "finish"), (Slot, "committed")],
+    "cut batches": [(Backlog, "put"), (Backlog, "_cut")],
+    "encode results": [(worker.publish, "output_records")],
+    "build record batches": [(BatchBuilder, "append"), (BatchBuilder, "close")],
+    "metrics": [(worker.pipeline.Pipeline, "_observe"), (Publishing, "_count")],
+}
+TOKENISE, MODEL = "tokenise", "model"
+TASKS = {
+    "fetch in the client": ("Fetcher", "poll", "GroupCoordinator"),
+    "send in the client": ("Sender", "MessageAccumulator", "_pop_batch"),
+    "requests and responses": ("AIOKafkaC", "_SelectorSocketTransport", "_read_ready", "_call_connection_lost"),
+    "transactions": ("partition-", "Transaction", "send_in_order", "send_offsets", "_serve"),
+    "intake, inference and their threads' answers": ("intake", "infer", "_read_from_self", "_chain_future"),
+    "futures and timeouts": ("_wait", "shield", "gather", "imeout", "_release_waiter", "_set_result"),
+}
+
+
+class SleepingModel(EchoModel):
+    """As slow as a model, and no work at all."""
+
+    def __init__(self, us_per_token: float) -> None:
+        self._s_per_token = us_per_token / 1e6
+
+    def encode(self, texts: list[str]) -> list[tuple[TokenIds, bool]]:
+        return [(range(2 + len(text) // 4), False) for text in texts]
+
+    def score(self, batch: Sequence[TokenIds]) -> Probabilities:
+        time.sleep(max(map(len, batch)) * len(batch) * self._s_per_token)
+        return np.tile((0.25, 0.75), (len(batch), 1))
+
+
+class TimedModel:
+    """A model that knows how much CPU its threads used."""
+
+    def __init__(self, model: Scorer, account: "Account") -> None:
+        self._model, self._account = model, account
+        self.ref, self.labels, self.verify = model.ref, model.labels, model.verify
+
+    def encode(self, texts: list[str]) -> list[tuple[TokenIds, bool]]:
+        began_s = time.thread_time()
+        encoded = self._model.encode(texts)
+        self._account.spent_s[TOKENISE] += time.thread_time() - began_s
+        return encoded
+
+    def score(self, batch: Sequence[TokenIds]) -> Probabilities:
+        began_s = time.thread_time()
+        probabilities = self._model.score(batch)
+        self._account.spent_s[MODEL] += time.thread_time() - began_s
+        return probabilities
+
+
+class Account:
+    """CPU seconds by stage; a stage inside another is charged alone."""
+
+    def __init__(self) -> None:
+        self.spent_s: defaultdict[str, float] = defaultdict(float)
+        self._stack: list[str] = []
+        self._since_s = 0.0
+
+    def charge(self, stage: str, call: Callable[[], Any]) -> Any:
+        """Call, in the event loop's thread, at this stage's cost."""
+        self._turn()
+        self._stack.append(stage)
+        try:
+            return call()
+        finally:
+            self._turn()
+            self._stack.pop()
+
+    def _turn(self) -> None:
+        now_s = time.thread_time()
+        if self._stack:
+            self.spent_s[self._stack[-1]] += now_s - self._since_s
+        self._since_s = now_s
+
+    def watch(self) -> None:
+        """Charge every step of every event loop of this process, and the functions of `STAGES`."""
+        account, run_handle = self, asyncio.Handle._run  # type: ignore[attr-defined]
+
+        def charged(self: asyncio.Handle) -> None:
+            account.charge(task_of(self._callback), lambda: run_handle(self))  # type: ignore[attr-defined]
+
+        mock.patch.object(asyncio.Handle, "_run", charged).start()
+        for stage, functions in STAGES.items():
+            for owner, name in functions:
+                if not hasattr(owner, name):
+                    continue
+                mock.patch.object(owner, name, self._charging(stage, getattr(owner, name))).start()
+
+    def _charging(self, stage: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def charged(*args: Any, **kwargs: Any) -> Any:
+            return self.charge(stage, lambda: function(*args, **kwargs))
+
+        return charged
+
+
+def task_of(callback: Any) -> str:
+    """Whose step of the event loop this is."""
+    owner = getattr(callback, "__self__", None)
+    if isinstance(owner, asyncio.Task):
+        name = f"{owner.get_name()} {getattr(owner.get_coro(), '__qualname__', '')}"
+    else:
+        name = getattr(callback, "__qualname__", type(callback).__name__)
+    found = (stage for stage, parts in TASKS.items() if any(part in name for part in parts))
+    return next(found, "everything else")
+
+
+def work(bootstrap_servers: str, prefix: str, us_per_token: float | None) -> None:
+    """The process under test; a line on its standard input makes it write its account."""
+    set_up_logging(LogSettings(level="error"))
+    account = Account()
+    account.watch()
+    settings = WorkerSettings(group=prefix, model_slots=1)
+    kafka, topics = KafkaSettings(bootstrap_servers=bootstrap_servers), TopicSettings(prefix=prefix)
+    model = SleepingModel(us_per_token) if us_per_token else OnnxModel.load(settings.model_dir, settings.max_tokens)
+    replica = Worker(kafka, topics, settings, CollectorRegistry(), TimedModel(model, account))
+
+    async def serve(stop: asyncio.Event) -> None:
+        asyncio.get_running_loop().add_reader(sys.stdin, tell)
+        await replica.run(stop)
+
+    def tell() -> None:
+        sys.stdin.readline()
+        print(json.dumps(account.spent_s), flush=True)
+
+    run(serve)
+
+
+async def measure(options: argparse.Namespace) -> None:
+    texts = texts_of(options.set, options.texts)
+    with EmbeddedKafka() as kafka, tempfile.TemporaryDirectory() as folder:
+        stream = await Stream.create(kafka.bootstrap_servers, 4)
+        command = module("tests.benchmarks.stages", "--work", kafka.bootstrap_servers, stream.topics.prefix)
+        command += ["--us-per-token", str(options.us_per_token)] if options.us_per_token else []
+        async with (
+            AIOKafkaProducer(bootstrap_servers=kafka.bootstrap_servers, max_batch_size=2**20) as producer,
+            Results.of(stream) as results,
+            started(command, {0}, Path(folder) / "log") as process,
+        ):
+            assert process.stdin
+            assert process.stdout
+
+            async def account() -> dict[str, float]:
+                process.stdin.write(b"\n")
+                return {**json.loads(await process.stdout.readline()), "all": cpu_s(process.pid)}
+
+            await publish(producer, stream.topics.input, texts[:400])
+            await results.until(400)
+            before, began_s = await account(), time.perf_counter()
+            await publish(producer, stream.topics.input, texts)
+            await results.until(400 + len(texts))
+            after, wall_s = await account(), time.perf_counter() - began_s
+    print_table({stage: (spent - before.get(stage, 0)) / len(texts) for stage, spent in after.items()})
+    print(f"{len(texts)} texts, {len(texts) / wall_s:.0f} a second")
+
+
+def print_table(spent_s: dict[str, float]) -> None:
+    everything, inside = spent_s.pop("all"), {name: spent_s.pop(name) for name in (TOKENISE, MODEL)}
+    outside = everything - sum(inside.values())
+    spent_s["the event loop itself, and handing over to threads"] = outside - sum(spent_s.values())
+    for stage, seconds in sorted(spent_s.items(), key=lambda item: -item[1]):
+        print(f"| {stage} | {seconds * 1e6:.1f} |")
+    print(f"| **all of these, µs of CPU a text** | **{outside * 1e6:.1f}** |")
+    for stage, seconds in inside.items():
+        print(f"| {stage} | {seconds * 1e6:.1f} |")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--set", default="short")
+    parser.add_argument("--texts", type=int, default=4000)
+    parser.add_argument("--us-per-token", type=float, help="of a model that only sleeps")
+    parser.add_argument("--work", nargs=2, metavar=("SERVERS", "PREFIX"), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.work:
+        work(*options.work, options.us_per_token)
+    else:
+        asyncio.run(measure(options))
+
+
+if __name__ == "__main__":
+    main()
