@@ -49,10 +49,14 @@ class Metrics:
             LATENCY_EDGES_S,
         )
         stage = histogram(
-            "streamgauge_stage_seconds", "Time in a stage, a text (publish: a transaction).", STAGE_EDGES_S, "stage"
+            "streamgauge_stage_seconds",
+            "Time in a stage. A text: tokenize, queue, infer (its batch), wait (until its transaction begins). "
+            "A transaction: publish (all of it), commit (its last step).",
+            STAGE_EDGES_S,
+            "stage",
         )
-        self.tokenize, self.queue, self.infer, self.publish = (
-            stage.labels(name) for name in ("tokenize", "queue", "infer", "publish")
+        self.tokenize, self.queue, self.infer, self.wait, self.publish, self.commit = (
+            stage.labels(name) for name in ("tokenize", "queue", "infer", "wait", "publish", "commit")
         )
         dead_letters = counter("streamgauge_dead_letters_total", "Records refused, by reason.", "reason")
         self.dead_letters = {reason: dead_letters.labels(reason.value) for reason in Reason}
@@ -66,6 +70,11 @@ class Metrics:
         self.padded_tokens = counter("streamgauge_padded_tokens_total", "Tokens computed, padding included.")
         self.batch_texts = histogram("streamgauge_batch_texts", "Texts in a batch.", BATCH_EDGES)
         self.batch_tokens = histogram("streamgauge_batch_padded_tokens", "Longest x count of a batch.", TOKEN_EDGES)
+        self.failed_batches = counter(
+            "streamgauge_failed_batches_total", "Batches that the model failed on; each is halved and tried again."
+        )
+        self.model_busy = counter("streamgauge_model_busy_seconds_total", "Time that model slots spent on batches.")
+        self.model_slots = gauge("streamgauge_model_slots", "Batches that can be inferred at once.")
         transactions = counter("streamgauge_transactions_total", "Transactions, by outcome.", "outcome")
         self.committed, self.aborted, self.fenced = (
             transactions.labels(outcome) for outcome in ("committed", "aborted", "fenced")
@@ -73,13 +82,24 @@ class Metrics:
         self.rebalances = counter(
             "streamgauge_rebalances_total", "Times that the group gave this worker its partitions."
         )
+        self.reopens = counter(
+            "streamgauge_partition_reopens_total", "Times that a partition was fenced and read anew after an error."
+        )
+        self.input_partitions = gauge("streamgauge_input_partitions", "Partitions of the input topic.")
         self.partitions_owned = gauge("streamgauge_partitions_owned", "Input partitions fenced and being read.")
         self.lag_records = gauge(
             "streamgauge_lag_records", "Records not yet committed, by input partition.", "partition"
         )
+        self.lag_seconds = gauge(
+            "streamgauge_lag_seconds",
+            "Age of the oldest record fetched and not yet committed, by input partition; 0 when there is none.",
+            "partition",
+        )
         self.backlog_records = gauge("streamgauge_backlog_records", "Texts tokenised and waiting for the model.")
         self.credit_records = gauge("streamgauge_credit_records", "Records between fetch and commit.")
         self.credit_bytes = gauge("streamgauge_credit_bytes", "Bytes of records between fetch and commit.")
+        self.credit_records_limit = gauge("streamgauge_credit_records_limit", "Where fetching stops, in records.")
+        self.credit_bytes_limit = gauge("streamgauge_credit_bytes_limit", "Where fetching stops, in bytes.")
         self.event_loop_lag = histogram(
             "streamgauge_event_loop_lag_seconds", "How late the event loop ran a timer.", LOOP_LAG_EDGES_S
         )

@@ -83,7 +83,10 @@ class Partitions(ConsumerRebalanceListener):  # type: ignore[misc]
         self.has_joined = False
         metrics.credit_records.set_function(lambda: credit.records)
         metrics.credit_bytes.set_function(lambda: credit.bytes)
+        metrics.credit_records_limit.set(credit.max_records)
+        metrics.credit_bytes_limit.set(credit.max_bytes)
         metrics.partitions_owned.set_function(lambda: len(self._slots))
+        metrics.input_partitions.set_function(lambda: len(cluster.consumer.partitions_for_topic(topics.input) or ()))
 
     def start(self, owner: asyncio.TaskGroup, on_retire: Callable[[], None]) -> None:
         """Join the group. `on_retire` is called when slots have stopped accepting texts."""
@@ -144,6 +147,7 @@ class Partitions(ConsumerRebalanceListener):  # type: ignore[misc]
         for tp in partitions:
             # A position of any kind keeps aiokafka from reading the committed offset itself, before the fence.
             self._cluster.consumer.seek(tp, 0)
+            self._metrics.records_lost.labels(tp.partition)  # at 0, so that its first increase is one
             if self._owner:
                 self._tasks[tp] = self._owner.create_task(self._serve(tp), name=f"partition-{tp.partition}")
 
@@ -184,6 +188,7 @@ class Partitions(ConsumerRebalanceListener):  # type: ignore[misc]
                     raise
                 if self._is_handing_back:
                     return
+                self._metrics.reopens.inc()
                 log.warning("partition.reopening", partition=tp.partition, error=type(error).__name__)
                 self.watchdog.moved()
             # The failure's traceback holds all that the slot held, in cycles that might live for minutes.
@@ -194,6 +199,8 @@ class Partitions(ConsumerRebalanceListener):  # type: ignore[misc]
         async with asyncio.timeout(OPEN_TIMEOUT_S):
             start, skips = await start_of(tp, writer, self._cluster, self._settings, self._metrics)
         slot = self._slots[tp] = Slot(tp, self._credit, start, skips)
+        self._metrics.lag_records.labels(tp.partition).set_function(lambda: self._lag_records(tp, slot))
+        self._metrics.lag_seconds.labels(tp.partition).set_function(slot.lag_s)
         log.info("partition.opened", partition=tp.partition, epoch=slot.epoch, offset=start)
         try:
             self._cluster.consumer.seek(tp, start)
@@ -203,6 +210,7 @@ class Partitions(ConsumerRebalanceListener):  # type: ignore[misc]
             del self._slots[tp]
             slot.close()
             self._metrics.lag_records.remove(tp.partition)
+            self._metrics.lag_seconds.remove(tp.partition)
             if tp in self._cluster.consumer.assignment():
                 self._cluster.consumer.pause(tp)
             log.info("partition.closed", partition=tp.partition, epoch=slot.epoch, offset=slot.position)
@@ -220,10 +228,12 @@ class Partitions(ConsumerRebalanceListener):  # type: ignore[misc]
     def _moved(self) -> None:
         self.watchdog.moved()
         self._hold_back()
-        for tp, slot in self._slots.items():
-            high_watermark = self._cluster.consumer.highwater(tp)
-            if high_watermark is not None:
-                self._metrics.lag_records.labels(tp.partition).set(max(0, high_watermark - slot.position))
+
+    def _lag_records(self, tp: TopicPartition, slot: Slot) -> int:
+        """By the high watermark of the last fetch; what has been fetched counts in any case."""
+        consumer = self._cluster.consumer
+        high_watermark = consumer.highwater(tp) if tp in consumer.assignment() else None
+        return max(slot.held_records, (high_watermark or 0) - slot.position)
 
     async def _has_lag(self) -> bool:
         """Whether the broker says that there are records which this worker should have dealt with."""

@@ -52,6 +52,7 @@ class Pipeline:
         self._threads = ThreadPoolExecutor(settings.model_slots, thread_name_prefix="model")
         # A thread of its own: the allocator keeps tens of MB for each thread that has ever tokenised.
         self._tokenizing = ThreadPoolExecutor(1, thread_name_prefix="tokenize")
+        metrics.model_slots.set(settings.model_slots)
         metrics.backlog_records.set_function(lambda: len(self._backlog))
 
     async def intake(self, source: AsyncIterator[Sequence[tuple[Slot, Sequence[Record]]]]) -> None:
@@ -125,6 +126,7 @@ class Pipeline:
         try:
             probabilities = await self._in_thread([text.ids for text in batch])
         except InferenceError as error:
+            self._metrics.failed_batches.inc()
             if len(batch) == 1:
                 return [await self._condemn(batch[0].record, error)]
             middle = len(batch) // 2
@@ -151,6 +153,7 @@ class Pipeline:
     ) -> Iterator[Scored]:
         metrics = self._metrics
         padded_tokens = max(text.tokens for text in batch)
+        metrics.model_busy.inc(infer_s)
         metrics.batch_texts.observe(len(batch))
         metrics.batch_tokens.observe(padded_tokens * len(batch))
         metrics.padded_tokens.inc(padded_tokens * len(batch))
@@ -163,7 +166,7 @@ class Pipeline:
             metrics.latency.observe(text.tokenize_s + queue_s + infer_s)
             if text.truncated:
                 metrics.truncated.inc()
-            yield Scored(text, row, queue_s, infer_s / len(batch), padded_tokens)
+            yield Scored(text, row, queue_s, infer_s / len(batch), padded_tokens, began_s + infer_s)
 
     async def probe_event_loop(self) -> None:
         """Measure how late the loop runs a timer: a blocked loop shows here, whatever blocked it."""

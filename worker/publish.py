@@ -65,6 +65,7 @@ class Publishing:
             self._open_slots -= 1
 
     async def _commit(self, slot: Slot, writer: Writer, run: list[Outcome]) -> None:
+        began_s = time.monotonic()
         records = output_records(run, self._origin, self._topics, time.time())
         try:
             await writer.commit(records, committed_with(run[-1].record.offset + 1, slot.skips))
@@ -74,7 +75,7 @@ class Publishing:
             raise
         slot.committed(run)
         self._moved()
-        self._count(slot, run)
+        self._count(slot, run, began_s)
         share = self._brake.add(isinstance(outcome, Refused) for outcome in run)
         if share:
             raise StreamgaugeError(
@@ -83,15 +84,17 @@ class Publishing:
                 f"{self._topics.dead_letter}, then start again"
             )
 
-    def _count(self, slot: Slot, run: list[Outcome]) -> None:
+    def _count(self, slot: Slot, run: list[Outcome], began_s: float) -> None:
         metrics, now_s = self._metrics, time.time()
         metrics.committed.inc()
         for outcome in run:
-            metrics.end_to_end.observe(now_s - outcome.record.timestamp / 1000)
+            # A producer's clock may be ahead of ours; a sum that falls would look like a restart.
+            metrics.end_to_end.observe(max(0.0, now_s - outcome.record.timestamp / 1000))
             if isinstance(outcome, Scored):
                 label, score = best(outcome, self._origin.labels)
                 metrics.requests[label].inc()
                 metrics.confidence.observe(score)
+                metrics.wait.observe(began_s - outcome.scored_at_s)
             else:
                 metrics.dead_letters[outcome.reason].inc()
         refused = [(outcome.record.offset, outcome.reason.value) for outcome in run if isinstance(outcome, Refused)]

@@ -1,10 +1,12 @@
 """The worker as a service: puts the parts together, runs them until asked to stop."""
 
 import asyncio
+from contextlib import AbstractAsyncContextManager
 
 import structlog
 from aiokafka import AIOKafkaConsumer
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
+from aiokafka.structs import TopicPartition
 from prometheus_client import CollectorRegistry
 
 from streamgauge.kafka import admin_client, client_options, close_consumer, persistently
@@ -19,7 +21,7 @@ from worker.pipeline import Pipeline
 from worker.settings import WorkerSettings
 from worker.slot import Credit
 from worker.start import Cluster, OpenWriter
-from worker.transaction import fenced_writer
+from worker.transaction import Writer, fenced_writer
 
 log = structlog.get_logger(__name__)
 
@@ -56,7 +58,7 @@ class Worker:
             cluster = Cluster(
                 consumer,
                 admin,
-                open_writer or (lambda tp: fenced_writer(self._kafka, self._topics, self._settings, tp, output_bytes)),
+                open_writer or (lambda tp: self._fenced_writer(tp, output_bytes)),
                 self._settings.instance,
                 topics[self._topics.input].partitions,
             )
@@ -66,6 +68,10 @@ class Worker:
             finally:
                 await close_consumer(consumer)
                 log.info("worker.stopped")
+
+    def _fenced_writer(self, tp: TopicPartition, output_bytes: int) -> AbstractAsyncContextManager[Writer]:
+        observe_commit_s = self._metrics.commit.observe
+        return fenced_writer(self._kafka, self._topics, self._settings, tp, output_bytes, observe_commit_s)
 
     def _consumer(self) -> AIOKafkaConsumer:
         settings = self._settings

@@ -2,6 +2,8 @@
 
 import asyncio
 import itertools
+import time
+from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -44,6 +46,8 @@ class Scored:
     """This text's share of its batch's inference."""
     padded_tokens: float
     """This text's share of the tokens computed."""
+    scored_at_s: float
+    """On the monotonic clock."""
 
     @property
     def record(self) -> Record:
@@ -105,6 +109,8 @@ class Slot:
         self._credit = credit
         self._sequencer: Sequencer[Outcome] = Sequencer()
         self._held_records = self._held_bytes = 0
+        self._held_since_ms: deque[int] = deque()
+        """The timestamps of the records held, in offset order."""
         self._in_model = 0
         self._retired = False
         self._failure: KafkaError | None = None
@@ -114,6 +120,10 @@ class Slot:
     def held_records(self) -> int:
         """Records between fetch and commit."""
         return self._held_records
+
+    def lag_s(self) -> float:
+        """Age in seconds of the oldest record held, by its own timestamp; 0 when there is none."""
+        return max(0.0, time.time() - self._held_since_ms[0] / 1000) if self._held_since_ms else 0.0
 
     def holds(self, share: float) -> bool:
         """Whether it holds at least this share of all credit."""
@@ -126,6 +136,7 @@ class Slot:
         self.next_offset = record.offset + 1
         self._held_records += 1
         self._held_bytes += size_bytes(record)
+        self._held_since_ms.append(record.timestamp)
         self._credit.take(1, size_bytes(record))
 
     def enter_model(self) -> None:
@@ -162,6 +173,7 @@ class Slot:
         self.is_open = False
         self._credit.give_back(self._held_records, self._held_bytes)
         self._held_records = self._held_bytes = 0
+        self._held_since_ms.clear()
 
     async def run(self, enough: int, not_before_s: float) -> list[Outcome]:
         """The next contiguous finished run: once `not_before_s` has come (loop time), or `enough` are finished.
@@ -180,6 +192,7 @@ class Slot:
             size = size_bytes(outcome.record)
             self._held_records -= 1
             self._held_bytes -= size
+            self._held_since_ms.popleft()
             self._credit.give_back(1, size)
             self.position = outcome.record.offset + 1
 

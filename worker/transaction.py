@@ -1,7 +1,8 @@
 """The one writer of a partition's output: a fenced transactional producer."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Protocol
 
@@ -36,8 +37,16 @@ class TransactionalWriter:
     After any error it must not be used again: fence anew, read the committed offset, read the records again.
     """
 
-    def __init__(self, producer: AIOKafkaProducer, group: str, source: TopicPartition, timeout_s: float) -> None:
+    def __init__(
+        self,
+        producer: AIOKafkaProducer,
+        group: str,
+        source: TopicPartition,
+        timeout_s: float,
+        observe_commit_s: Callable[[float], None],
+    ) -> None:
         self._producer, self._group, self._source, self._timeout_s = producer, group, source, timeout_s
+        self._observe_commit_s = observe_commit_s
 
     async def commit(self, records: Sequence[OutputRecord], next_offset: OffsetAndMetadata) -> None:
         try:
@@ -52,7 +61,9 @@ class TransactionalWriter:
         # Every delivery is awaited: aiokafka would commit a transaction although a batch of it failed.
         offsets = self._producer.send_offsets_to_transaction({self._source: next_offset}, self._group)
         await asyncio.gather(self._send(records), offsets)
+        began_s = time.monotonic()
         await self._producer.commit_transaction()
+        self._observe_commit_s(time.monotonic() - began_s)
 
     async def _send(self, records: Sequence[OutputRecord]) -> None:
         by_topic: dict[str, list[OutputRecord]] = {}
@@ -85,6 +96,7 @@ async def fenced_writer(
     settings: WorkerSettings,
     source: TopicPartition,
     max_message_bytes: int,
+    observe_commit_s: Callable[[float], None] = lambda _seconds: None,
 ) -> AsyncIterator[TransactionalWriter]:
     """Fence every earlier writer of `source`'s output; yields the only one that may write from now on.
 
@@ -107,6 +119,6 @@ async def fenced_writer(
                     raise ConfigurationError(
                         f"topic {topic} has no partition {source.partition}\nrun: streamgauge topics create"
                     )
-        yield TransactionalWriter(producer, settings.group, source, settings.transaction_timeout_s)
+        yield TransactionalWriter(producer, settings.group, source, settings.transaction_timeout_s, observe_commit_s)
     finally:
         await close_producer(producer)

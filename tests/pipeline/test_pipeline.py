@@ -63,6 +63,17 @@ async def test_a_poisonous_text_fails_alone(make_bench: MakeBench) -> None:
     assert {outcome.reason for outcome in outcomes if isinstance(outcome, Refused)} == {Reason.INFERENCE_FAILED}
 
 
+async def test_failed_batches_are_counted(make_bench: MakeBench) -> None:
+    """Each halving of a failing batch is a failure of its own; the time of what was scored counts as busy."""
+    bench = make_bench(PoisonedModel())
+    await run_all(bench, [b" ".join([b"w"] * count) for count in (12, 13, 12, 13)])
+    read = bench.registry.get_sample_value
+    assert read("streamgauge_model_slots") == 2
+    assert (read("streamgauge_failed_batches_total") or 0) >= 2
+    assert (read("streamgauge_model_busy_seconds_total") or 0) > 0
+    assert read("streamgauge_stage_seconds_count", {"stage": "infer"}) == 2
+
+
 async def test_a_broken_model_ends_the_process(make_bench: MakeBench) -> None:
     """When the known-answer texts fail as well, it is not the text: nothing is refused, everything stops."""
     bench = make_bench(PoisonedModel())

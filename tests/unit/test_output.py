@@ -21,7 +21,7 @@ def scored(offset: int, positive: float, *, truncated: bool = False, traceparent
     record = FakeRecord(b"SECRET", offset=offset, headers=headers)
     slot = Slot(TopicPartition("sentiment.input", 0), Credit(10, 10_000), 0)
     text = Encoded(slot, record, f"id-{offset}", {"shop": 1}, [1, 2, 3], truncated, 0.001, 0.0)
-    return Scored(text, [1 - positive, positive], queue_s=0.02, infer_s=0.004, padded_tokens=5)
+    return Scored(text, [1 - positive, positive], queue_s=0.02, infer_s=0.004, padded_tokens=5, scored_at_s=1.0)
 
 
 def write(run: Sequence[Outcome]) -> list[OutputRecord]:

@@ -1,6 +1,7 @@
 """A slot gives back all the credit it took, drops what comes too late, and hands out runs by the commit policy."""
 
 import asyncio
+import time
 
 import pytest
 from aiokafka.errors import KafkaError
@@ -54,6 +55,21 @@ async def test_committed_records_give_their_credit_back() -> None:
     assert (credit.records, slot.position, slot.held_records) == (1, 2, 1)
     slot.close()
     assert (credit.records, credit.bytes) == (0, 0)
+
+
+async def test_lag_in_seconds_is_the_age_of_the_oldest_record_held() -> None:
+    """It shrinks with each commit, is 0 when none is held, and never negative: a producer's clock may be ahead."""
+    slot = Slot(TP, Credit(10, 1000), 0)
+    assert slot.lag_s() == 0
+    for offset, age_s in enumerate((60, 5, -60)):
+        slot.admit(FakeRecord(offset=offset, timestamp=round((time.time() - age_s) * 1000)))
+    for expected_s in (60, 5, 0):
+        assert slot.lag_s() == pytest.approx(expected_s, abs=1)
+        slot.finish(outcome(slot.position))
+        slot.committed(await slot.run(enough=1, not_before_s=now_s()))
+    slot.admit(FakeRecord(offset=3, timestamp=0))
+    slot.close()
+    assert slot.lag_s() == 0
 
 
 async def test_an_outcome_of_an_ended_epoch_is_dropped() -> None:
