@@ -104,18 +104,18 @@ class Results:
         assert self.count == count
 
 
-async def publish(producer: AIOKafkaProducer, topic: str, texts: Sequence[str]) -> None:
+async def publish(producer: AIOKafkaProducer, topic: str, texts: Sequence[str], partitions: int = PARTITIONS) -> None:
     """All texts at once, spread over the partitions, in few requests: the clock is the contestant's."""
 
     async def fill(partition: int) -> None:
-        remaining = list(reversed(texts[partition::PARTITIONS]))
+        remaining = list(reversed(texts[partition::partitions]))
         while remaining:
             batch = producer.create_batch()
             while remaining and batch.append(key=None, value=remaining[-1].encode(), timestamp=None):
                 remaining.pop()
             await (await producer.send_batch(batch, topic, partition=partition))
 
-    await asyncio.gather(*(fill(partition) for partition in range(PARTITIONS)))
+    await asyncio.gather(*(fill(partition) for partition in range(partitions)))
 
 
 async def on_kafka(

@@ -11,9 +11,11 @@ threads do before and after the model.
 import argparse
 import asyncio
 import functools
+import gc
 import json
 import sys
 import tempfile
+import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -54,6 +56,7 @@ STAGES: dict[str, Sequence[tuple[Any, str]]] = {
     "build record batches": [(BatchBuilder, "append"), (BatchBuilder, "close")],
     "metrics": [(worker.pipeline.Pipeline, "_observe"), (Publishing, "_count")],
 }
+WARM_UP_TEXTS = 400
 TOKENISE, MODEL = "tokenise", "model"
 TASKS = {
     "fetch in the client": ("Fetcher", "poll", "GroupCoordinator"),
@@ -109,13 +112,27 @@ class Account:
 
     def charge(self, stage: str, call: Callable[[], Any]) -> Any:
         """Call, in the event loop's thread, at this stage's cost."""
-        self._turn()
-        self._stack.append(stage)
+        self._enter(stage)
         try:
             return call()
         finally:
-            self._turn()
-            self._stack.pop()
+            self._leave()
+
+    def collecting(self, phase: str, _info: dict[str, int]) -> None:
+        """What the garbage collector calls when it starts and stops."""
+        if threading.current_thread() is threading.main_thread():
+            if phase == "start":
+                self._enter("collect garbage")
+            else:
+                self._leave()
+
+    def _enter(self, stage: str) -> None:
+        self._turn()
+        self._stack.append(stage)
+
+    def _leave(self) -> None:
+        self._turn()
+        self._stack.pop()
 
     def _turn(self) -> None:
         now_s = time.thread_time()
@@ -125,16 +142,15 @@ class Account:
 
     def watch(self) -> None:
         """Charge every step of every event loop of this process, and the functions of `STAGES`."""
-        account, run_handle = self, asyncio.Handle._run  # type: ignore[attr-defined]
+        account, run_handle = self, asyncio.Handle._run
 
         def charged(self: asyncio.Handle) -> None:
             account.charge(task_of(self._callback), lambda: run_handle(self))  # type: ignore[attr-defined]
 
         mock.patch.object(asyncio.Handle, "_run", charged).start()
+        gc.callbacks.append(self.collecting)
         for stage, functions in STAGES.items():
             for owner, name in functions:
-                if not hasattr(owner, name):
-                    continue
                 mock.patch.object(owner, name, self._charging(stage, getattr(owner, name))).start()
 
     def _charging(self, stage: str, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -188,21 +204,22 @@ async def measure(options: argparse.Namespace) -> None:
             Results.of(stream) as results,
             started(command, {0}, Path(folder) / "log") as process,
         ):
-            assert process.stdin
-            assert process.stdout
-
-            async def account() -> dict[str, float]:
-                process.stdin.write(b"\n")
-                return {**json.loads(await process.stdout.readline()), "all": cpu_s(process.pid)}
-
-            await publish(producer, stream.topics.input, texts[:400])
-            await results.until(400)
-            before, began_s = await account(), time.perf_counter()
+            await publish(producer, stream.topics.input, texts[:WARM_UP_TEXTS])
+            await results.until(WARM_UP_TEXTS)
+            before, began_s = await account_of(process), time.perf_counter()
             await publish(producer, stream.topics.input, texts)
-            await results.until(400 + len(texts))
-            after, wall_s = await account(), time.perf_counter() - began_s
+            await results.until(WARM_UP_TEXTS + len(texts))
+            after, wall_s = await account_of(process), time.perf_counter() - began_s
     print_table({stage: (spent - before.get(stage, 0)) / len(texts) for stage, spent in after.items()})
     print(f"{len(texts)} texts, {len(texts) / wall_s:.0f} a second")
+
+
+async def account_of(process: asyncio.subprocess.Process) -> dict[str, float]:
+    """What the process under test has spent so far, by stage, and in `all`."""
+    assert process.stdin
+    assert process.stdout
+    process.stdin.write(b"\n")
+    return {**json.loads(await process.stdout.readline()), "all": cpu_s(process.pid)}
 
 
 def print_table(spent_s: dict[str, float]) -> None:
@@ -224,7 +241,7 @@ def main() -> None:
     parser.add_argument("--work", nargs=2, metavar=("SERVERS", "PREFIX"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.work:
-        work(*options.work, options.us_per_token)
+        work(options.work[0], options.work[1], options.us_per_token)
     else:
         asyncio.run(measure(options))
 
