@@ -31,7 +31,7 @@ from worker.metrics import Metrics
 from worker.output import Origin
 from worker.publish import Publishing
 from worker.settings import WorkerSettings
-from worker.slot import Credit, Slot
+from worker.slot import MAX_SHARES, Credit, Slot
 from worker.start import Cluster, start_of
 from worker.transaction import OPEN_TIMEOUT_S, Writer
 from worker.watchdog import Watchdog
@@ -43,8 +43,6 @@ LAG_TIMEOUT_S = 5.0
 MAX_POLL_RECORDS = 256
 """A poll's records are decoded in one go: so many keep the event loop free of long steps."""
 REOPEN_BACKOFF_S = 0.5
-MAX_SHARES = 4
-"""One of many partitions may hold a quarter of the credit: a hot one can still keep the model busy."""
 HOPELESS = (
     TransactionalIdAuthorizationFailed,
     TopicAuthorizationFailedError,

@@ -15,14 +15,14 @@ from worker.metrics import Metrics
 from worker.output import Origin, best, output_records
 from worker.settings import WorkerSettings
 from worker.skip import committed_with
-from worker.slot import Outcome, Scored, Slot
+from worker.slot import MAX_SHARES, Outcome, Scored, Slot
 from worker.transaction import Writer
 
 log = structlog.get_logger(__name__)
 
 TRANSACTION_CPU_S = 0.0014
 TRANSACTION_CPU_SHARE = 0.05
-BUSY_FACTOR = 4
+QUEUEING_FACTOR = 10
 """While texts queue up, it is the queue that they wait for: fewer, larger transactions leave more time to the model."""
 
 
@@ -50,19 +50,22 @@ class Publishing:
     async def run(self, slot: Slot, writer: Writer) -> None:
         """Commit what the slot hands out until it has drained. Raises KafkaError or TimeoutError: open it anew."""
         loop = asyncio.get_running_loop()
-        # A slot that is held back at its share of the credit must not wait for more than it may hold.
-        enough = max(1, min(self._settings.commit_records, self._settings.max_records // 8))
-        not_before_s = loop.time()
+        not_before_s = at_latest_s = loop.time()
         self._open_slots += 1
         try:
-            while run := await slot.run(enough, not_before_s):
+            while run := await slot.run(self._enough_records(), not_before_s, at_latest_s):
                 began_s = loop.time()
                 interval_s = commit_interval_s(self._settings.commit_interval_s, self._open_slots)
-                not_before_s = began_s + interval_s * (BUSY_FACTOR if slot.held_records >= enough else 1)
+                not_before_s, at_latest_s = began_s + interval_s, began_s + interval_s * QUEUEING_FACTOR
                 await self._commit(slot, writer, run)
                 self._metrics.publish.observe(loop.time() - began_s)
         finally:
             self._open_slots -= 1
+
+    def _enough_records(self) -> int:
+        """All slots together wait with half of the credit at most; one that is held back at its share, with half of that."""
+        share = self._settings.max_records // (2 * max(MAX_SHARES, self._open_slots))
+        return max(1, min(self._settings.commit_records, share))
 
     async def _commit(self, slot: Slot, writer: Writer, run: list[Outcome]) -> None:
         began_s = time.monotonic()

@@ -4,8 +4,8 @@ import asyncio
 import itertools
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from aiokafka.errors import KafkaError
@@ -56,13 +56,21 @@ class Scored:
 
 Outcome = Scored | Refused
 
+MAX_SHARES = 4
+"""One of many partitions may hold a quarter of the credit: a hot one can still keep the model busy."""
+QUEUEING_PART = 16
+"""Of the credit, in records: more than that unscored is a queue."""
+
 
 class Credit:
-    """What may be between fetch and commit: records and bytes. Exhausted at the limit, available again at half."""
+    """What may be between fetch and commit: records and bytes. Exhausted at the limit, available again at 3/4 of it."""
 
     def __init__(self, max_records: int, max_bytes: int) -> None:
         self.max_records, self.max_bytes = max_records, max_bytes
         self.records = self.bytes = 0
+        self._unfinished = 0
+        """Records fetched whose outcome is not known."""
+        self._calming: set[asyncio.Event] = set()
         self._available = asyncio.Event()
         self._available.set()
 
@@ -70,20 +78,43 @@ class Credit:
     def records_left(self) -> int:
         return max(1, self.max_records - self.records)
 
+    @property
+    def is_queueing(self) -> bool:
+        """Whether texts queue up: what is late then is late for the model's sake, not for a commit's."""
+        return self._unfinished > self.max_records // QUEUEING_PART
+
     def take(self, records: int, size: int) -> None:
         self.records += records
         self.bytes += size
+        self._unfinished += records
         if self.records >= self.max_records or self.bytes >= self.max_bytes:
             self._available.clear()
+
+    def finished(self, records: int) -> None:
+        """The outcomes of so many are known; they are held until they are given back."""
+        was_queueing = self.is_queueing
+        self._unfinished -= records
+        if was_queueing and not self.is_queueing:
+            for event in self._calming:
+                event.set()
 
     def give_back(self, records: int, size: int) -> None:
         self.records -= records
         self.bytes -= size
-        if self.records <= self.max_records // 2 and self.bytes <= self.max_bytes // 2:
+        if self.records <= self.max_records * 3 // 4 and self.bytes <= self.max_bytes * 3 // 4:
             self._available.set()
 
     async def available(self) -> None:
         await self._available.wait()
+
+    @contextmanager
+    def calming(self, event: asyncio.Event) -> Iterator[None]:
+        """Inside, `event` is set when texts cease to queue up."""
+        self._calming.add(event)
+        try:
+            yield
+        finally:
+            self._calming.discard(event)
 
 
 class Slot:
@@ -108,12 +139,14 @@ class Slot:
         self.is_open = True
         self._credit = credit
         self._sequencer: Sequencer[Outcome] = Sequencer()
-        self._held_records = self._held_bytes = 0
+        self._held_records = self._held_bytes = self._unfinished = 0
         self._held_since_ms: deque[int] = deque()
         """The timestamps of the records held, in offset order."""
         self._in_model = 0
         self._retired = False
         self._failure: KafkaError | None = None
+        self._enough = 1
+        """So many finished records wake who waits for them."""
         self._changed = asyncio.Event()
 
     @property
@@ -132,12 +165,14 @@ class Slot:
 
     def admit(self, record: Record) -> None:
         """A record was fetched: it takes credit and its place in the order."""
+        size = size_bytes(record)
         self._sequencer.expect(record.offset)
         self.next_offset = record.offset + 1
         self._held_records += 1
-        self._held_bytes += size_bytes(record)
+        self._held_bytes += size
+        self._unfinished += 1
         self._held_since_ms.append(record.timestamp)
-        self._credit.take(1, size_bytes(record))
+        self._credit.take(1, size)
 
     def enter_model(self) -> None:
         """One of this slot's texts is in a batch now."""
@@ -145,13 +180,17 @@ class Slot:
 
     def leave_model(self) -> None:
         self._in_model -= 1
-        self._changed.set()
+        if self._retired:
+            self._changed.set()
 
     def finish(self, outcome: Outcome) -> None:
         """The outcome of an admitted record; dropped if this epoch is over."""
         if self.is_open:
             self._sequencer.finish(outcome.record.offset, outcome)
-            self._changed.set()
+            self._unfinished -= 1
+            self._credit.finished(1)
+            if self._sequencer.ready() >= self._enough:
+                self._changed.set()
 
     def retire(self) -> None:
         """The partition is being taken away: only what is in the model already is still waited for."""
@@ -171,45 +210,51 @@ class Slot:
     def close(self) -> None:
         """End this epoch and give all credit back."""
         self.is_open = False
+        self._credit.finished(self._unfinished)
         self._credit.give_back(self._held_records, self._held_bytes)
-        self._held_records = self._held_bytes = 0
+        self._held_records = self._held_bytes = self._unfinished = 0
         self._held_since_ms.clear()
 
-    async def run(self, enough: int, not_before_s: float) -> list[Outcome]:
-        """The next contiguous finished run: once `not_before_s` has come (loop time), or `enough` are finished.
+    async def run(self, enough: int, not_before_s: float, at_latest_s: float = 0.0) -> list[Outcome]:
+        """The next contiguous finished run, as soon as `enough` are finished; else at `not_before_s` (loop time), or,
+        while texts queue up in this worker, at `at_latest_s`.
 
         Empty when the slot is retired and nothing more will come. Raises what `fail` was given.
         """
-        await self._until(lambda: bool(self._sequencer.ready()) or self._is_drained())
-        with suppress(TimeoutError):
-            async with asyncio.timeout_at(not_before_s):
-                await self._until(lambda: self._retired or self._sequencer.ready() >= enough)
+        await self._until(1, self._is_drained)
+        await self._until(enough, lambda: self._retired, not_before_s)
+        with self._credit.calming(self._changed):
+            await self._until(enough, lambda: self._retired or not self._credit.is_queueing, at_latest_s)
         return self._sequencer.take()
 
-    def committed(self, run: Iterable[Outcome]) -> None:
+    def committed(self, run: Sequence[Outcome]) -> None:
         """A run is in the topics for good: its credit comes back, the position moves past it."""
-        for outcome in run:
-            size = size_bytes(outcome.record)
-            self._held_records -= 1
-            self._held_bytes -= size
+        size = sum(size_bytes(outcome.record) for outcome in run)
+        for _outcome in run:
             self._held_since_ms.popleft()
-            self._credit.give_back(1, size)
-            self.position = outcome.record.offset + 1
+        self._held_records -= len(run)
+        self._held_bytes -= size
+        self._credit.give_back(len(run), size)
+        self.position = run[-1].record.offset + 1
 
     def _is_drained(self) -> bool:
         return self._retired and not self._in_model
 
-    async def _until(self, condition: Callable[[], bool]) -> None:
-        while True:
-            if self._failure:
-                raise self._failure
-            if condition():
-                return
-            self._changed.clear()
-            await self._changed.wait()
+    async def _until(self, enough: int, condition: Callable[[], bool], deadline_s: float | None = None) -> None:
+        """Wait for so many finished, or the condition (asked whenever something else has changed), or the deadline."""
+        self._enough = enough
+        with suppress(TimeoutError):
+            async with asyncio.timeout_at(deadline_s):
+                while self._sequencer.ready() < enough and not condition() and not self._failure:
+                    self._changed.clear()
+                    await self._changed.wait()
+        if self._failure:
+            raise self._failure
 
 
 def size_bytes(record: Record) -> int:
     """What a record holds in memory, roughly: key, value and headers."""
-    headers = sum(len(key) + len(value or b"") for key, value in record.headers)
-    return len(record.value or b"") + len(record.key or b"") + headers
+    size = len(record.value or b"") + len(record.key or b"")
+    for key, value in record.headers:
+        size += len(key) + len(value or b"")
+    return size
