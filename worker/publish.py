@@ -21,14 +21,13 @@ from worker.transaction import Writer
 log = structlog.get_logger(__name__)
 
 TRANSACTION_CPU_S = 0.0014
-TRANSACTION_CPU_SHARE = 0.05
 QUEUEING_FACTOR = 10
 """While texts queue up, it is the queue that they wait for: fewer, larger transactions leave more time to the model."""
 
 
-def commit_interval_s(least_s: float, partitions_owned: int) -> float:
-    """Seconds between two transactions of one partition, so that all together take at most 5 % of a core."""
-    return max(least_s, partitions_owned * TRANSACTION_CPU_S / TRANSACTION_CPU_SHARE)
+def commit_interval_s(settings: WorkerSettings, partitions_owned: int) -> float:
+    """Seconds between two transactions of one partition, so that all together take their share of a core at most."""
+    return max(settings.commit_interval_s, partitions_owned * TRANSACTION_CPU_S / settings.commit_cpu_share)
 
 
 class Publishing:
@@ -55,7 +54,7 @@ class Publishing:
         try:
             while run := await slot.run(self._enough_records(), not_before_s, at_latest_s):
                 began_s = loop.time()
-                interval_s = commit_interval_s(self._settings.commit_interval_s, self._open_slots)
+                interval_s = commit_interval_s(self._settings, self._open_slots)
                 not_before_s, at_latest_s = began_s + interval_s, began_s + interval_s * QUEUEING_FACTOR
                 await self._commit(slot, writer, run)
                 self._metrics.publish.observe(loop.time() - began_s)
