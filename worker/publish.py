@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Callable
 
 import structlog
@@ -11,7 +12,7 @@ from streamgauge.errors import StreamgaugeError
 from streamgauge.settings import TopicSettings
 from worker.brake import Brake
 from worker.intake import Refused
-from worker.metrics import Metrics
+from worker.metrics import Metrics, observe_all
 from worker.output import Origin, best, output_records
 from worker.settings import WorkerSettings
 from worker.skip import committed_with
@@ -62,7 +63,7 @@ class Publishing:
             self._open_slots -= 1
 
     def _enough_records(self) -> int:
-        """All slots together wait with half of the credit at most; one that is held back at its share, with half of that."""
+        """All slots together wait with half of the credit at most; one held back at its share, with half of that."""
         share = self._settings.max_records // (2 * max(MAX_SHARES, self._open_slots))
         return max(1, min(self._settings.commit_records, share))
 
@@ -89,16 +90,21 @@ class Publishing:
     def _count(self, slot: Slot, run: list[Outcome], began_s: float) -> None:
         metrics, now_s = self._metrics, time.time()
         metrics.committed.inc()
-        for outcome in run:
-            # A producer's clock may be ahead of ours; a sum that falls would look like a restart.
-            metrics.end_to_end.observe(max(0.0, now_s - outcome.record.timestamp / 1000))
-            if isinstance(outcome, Scored):
-                label, score = best(outcome, self._origin.labels)
-                metrics.requests[label].inc()
-                metrics.confidence.observe(score)
-                metrics.wait.observe(began_s - outcome.scored_at_s)
-            else:
-                metrics.dead_letters[outcome.reason].inc()
-        refused = [(outcome.record.offset, outcome.reason.value) for outcome in run if isinstance(outcome, Refused)]
+        # A producer's clock may be ahead of ours; a sum that falls would look like a restart.
+        observe_all(metrics.end_to_end, [max(0.0, now_s - outcome.record.timestamp / 1000) for outcome in run])
+        scored = [outcome for outcome in run if isinstance(outcome, Scored)]
+        predicted = [best(outcome, self._origin.labels) for outcome in scored]
+        for label, count in Counter(label for label, _score in predicted).items():
+            metrics.requests[label].inc(count)
+        observe_all(metrics.confidence, [score for _label, score in predicted])
+        observe_all(metrics.tokenize, [outcome.text.tokenize_s for outcome in scored])
+        observe_all(metrics.queue, [outcome.queue_s for outcome in scored])
+        observe_all(metrics.infer, [outcome.batch_s for outcome in scored])
+        observe_all(metrics.wait, [began_s - outcome.scored_at_s for outcome in scored])
+        observe_all(metrics.latency, [outcome.latency_s for outcome in scored])
+        refused = [outcome for outcome in run if isinstance(outcome, Refused)]
+        for outcome in refused:
+            metrics.dead_letters[outcome.reason].inc()
         if refused:
-            log.warning("records.refused", partition=slot.partition.partition, count=len(refused), first=refused[0])
+            first = refused[0].record.offset, refused[0].reason.value
+            log.warning("records.refused", partition=slot.partition.partition, count=len(refused), first=first)

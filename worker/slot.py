@@ -3,11 +3,10 @@
 import asyncio
 import itertools
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 
+import msgspec
 from aiokafka.errors import KafkaError
 from aiokafka.structs import TopicPartition
 
@@ -17,8 +16,7 @@ from worker.model import TokenIds
 from worker.sequencer import Sequencer
 
 
-@dataclass(frozen=True, slots=True)
-class Encoded:
+class Encoded(msgspec.Struct, frozen=True):
     """A text as the model reads it, waiting for a batch; `*_s` are seconds on the monotonic clock or durations."""
 
     slot: "Slot"
@@ -35,8 +33,7 @@ class Encoded:
         return len(self.ids)
 
 
-@dataclass(frozen=True, slots=True)
-class Scored:
+class Scored(msgspec.Struct, frozen=True):
     """A text's probabilities, one per label of the model, with what they cost."""
 
     text: Encoded
@@ -53,12 +50,22 @@ class Scored:
     def record(self) -> Record:
         return self.text.record
 
+    @property
+    def batch_s(self) -> float:
+        """How long the inference of its batch took."""
+        return self.scored_at_s - self.text.waiting_since_s - self.queue_s
+
+    @property
+    def latency_s(self) -> float:
+        """From fetched to scored."""
+        return self.text.tokenize_s + self.scored_at_s - self.text.waiting_since_s
+
 
 Outcome = Scored | Refused
 
 MAX_SHARES = 4
 """One of many partitions may hold a quarter of the credit: a hot one can still keep the model busy."""
-QUEUEING_PART = 16
+QUEUEING_PART = 32
 """Of the credit, in records: more than that unscored is a queue."""
 
 
@@ -92,9 +99,8 @@ class Credit:
 
     def finished(self, records: int) -> None:
         """The outcomes of so many are known; they are held until they are given back."""
-        was_queueing = self.is_queueing
         self._unfinished -= records
-        if was_queueing and not self.is_queueing:
+        if self._calming and not self.is_queueing:
             for event in self._calming:
                 event.set()
 
@@ -140,8 +146,8 @@ class Slot:
         self._credit = credit
         self._sequencer: Sequencer[Outcome] = Sequencer()
         self._held_records = self._held_bytes = self._unfinished = 0
-        self._held_since_ms: deque[int] = deque()
-        """The timestamps of the records held, in offset order."""
+        self._held_since_ms: dict[int, int] = {}
+        """The timestamps of the records held, by offset, in its order."""
         self._in_model = 0
         self._retired = False
         self._failure: KafkaError | None = None
@@ -156,7 +162,8 @@ class Slot:
 
     def lag_s(self) -> float:
         """Age in seconds of the oldest record held, by its own timestamp; 0 when there is none."""
-        return max(0.0, time.time() - self._held_since_ms[0] / 1000) if self._held_since_ms else 0.0
+        oldest_ms = next(iter(self._held_since_ms.values()), None)
+        return max(0.0, time.time() - oldest_ms / 1000) if oldest_ms is not None else 0.0
 
     def holds(self, share: float) -> bool:
         """Whether it holds at least this share of all credit."""
@@ -171,7 +178,7 @@ class Slot:
         self._held_records += 1
         self._held_bytes += size
         self._unfinished += 1
-        self._held_since_ms.append(record.timestamp)
+        self._held_since_ms[record.offset] = record.timestamp
         self._credit.take(1, size)
 
     def enter_model(self) -> None:
@@ -230,8 +237,8 @@ class Slot:
     def committed(self, run: Sequence[Outcome]) -> None:
         """A run is in the topics for good: its credit comes back, the position moves past it."""
         size = sum(size_bytes(outcome.record) for outcome in run)
-        for _outcome in run:
-            self._held_since_ms.popleft()
+        for outcome in run:
+            self._held_since_ms.pop(outcome.record.offset, None)
         self._held_records -= len(run)
         self._held_bytes -= size
         self._credit.give_back(len(run), size)
