@@ -22,7 +22,7 @@ from worker.transaction import Writer
 log = structlog.get_logger(__name__)
 
 TRANSACTION_CPU_S = 0.0014
-QUEUEING_FACTOR = 10
+QUEUEING_FACTOR = 20
 """While texts queue up, it is the queue that they wait for: fewer, larger transactions leave more time to the model."""
 
 

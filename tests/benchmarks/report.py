@@ -160,6 +160,12 @@ def _notes(report: Report) -> list[str]:
     ]
 
 
+def document(report: Report, tables: Mapping[str, str]) -> str:
+    """A page of all tables: the contestants' first, then those given by their headings."""
+    sections = (f"## {heading}\n\n{text}\n" for heading, text in tables.items())
+    return "\n".join(["# What was measured", "", table(report), "", *sections])
+
+
 def chart(report: Report) -> str:
     """An SVG of texts per CPU second, the best of each text set (the ceiling, one hopes) being 100 %."""
     bars: list[str] = []

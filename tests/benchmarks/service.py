@@ -21,7 +21,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -30,12 +30,13 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
 from streamgauge.broker import EmbeddedKafka
 from streamgauge.events import decode_prediction
-from tests.benchmarks.measuring import Results, publish
+from tests.benchmarks.measuring import PARTITIONS, Results, publish
 from tests.benchmarks.processes import cpu_s, module, peak_rss_mb, shared_out, started
 from tests.benchmarks.texts import texts_of
 from tests.cluster import Stream
+from worker.settings import WorkerSettings
 
-PARTITIONS = 4
+PARTS = ("start", "idle", "latency", "scaling", "memory")
 IDLE_S = 10
 PACED_S = 30
 SATURATING_TEXTS = 3000
@@ -45,9 +46,9 @@ LONGEST_TEXT = "a fine film " * 400
 class Bench:
     """One Kafka, and the cores of the workers."""
 
-    def __init__(self, bootstrap_servers: str, cores: set[int], folder: Path, model_dir: Path | None) -> None:
+    def __init__(self, bootstrap_servers: str, cores: set[int], folder: Path, model_dir: Path) -> None:
         self._bootstrap_servers, self._cores, self._folder = bootstrap_servers, cores, folder
-        self._model = {"STREAMGAUGE_WORKER_MODEL_DIR": str(model_dir)} if model_dir else {}
+        self._model = {"STREAMGAUGE_WORKER_MODEL_DIR": str(model_dir)}
 
     @asynccontextmanager
     async def workers(
@@ -194,38 +195,56 @@ async def scaling(bench: Bench, rounds: int) -> dict[str, dict[str, float]]:
     }
 
 
-async def measure(options: argparse.Namespace) -> dict[str, Any]:
-    own, others = shared_out(sorted(os.sched_getaffinity(0)), 1)
-    os.sched_setaffinity(0, others)
-    result: dict[str, Any] = {}
-    with EmbeddedKafka() as kafka, tempfile.TemporaryDirectory(prefix="streamgauge-bench-") as folder:
-        bench = Bench(kafka.bootstrap_servers, own, Path(folder), options.model_dir)
-        parts = {
-            "start": bench.start,
-            "idle": bench.idle,
-            "latency, default at 1/2": lambda: bench.latency(0.5, {}),
-            "latency, profile at 1/4": lambda: bench.latency(0.25, {"STREAMGAUGE_WORKER_PROFILE": "latency"}),
-            "scaling": lambda: scaling(bench, options.rounds),
-            "memory": bench.memory,
-        }
-        for name, part in parts.items():
-            if any(name.startswith(wanted) for wanted in options.parts):
-                result[name] = await part()
-                print(f"{name}: {json.dumps(result[name])}", flush=True)
+async def measure(bench: Bench, parts: Sequence[str], rounds: int) -> dict[str, Any]:
+    """The parts asked for, one after the other."""
+    runs: dict[str, Callable[[], Awaitable[Any]]] = {
+        "start": bench.start,
+        "idle": bench.idle,
+        "latency, default settings, half load": lambda: bench.latency(0.5, {}),
+        "latency, latency profile, quarter load": lambda: bench.latency(
+            0.25, {"STREAMGAUGE_WORKER_PROFILE": "latency"}
+        ),
+        "scaling": lambda: scaling(bench, rounds),
+        "memory": bench.memory,
+    }
+    result = {}
+    for name, part in runs.items():
+        if name.split(",")[0] in parts:
+            result[name] = await part()
+            print(f"{name}: {json.dumps(result[name])}", flush=True)
     return result
+
+
+def table(service: Mapping[str, Any]) -> str:
+    """Markdown."""
+    rows = (
+        f"| {name} | {figure} | {value:.4g} |"
+        for name, figures in service.items()
+        for figure, value in _flat(figures).items()
+    )
+    return "\n".join(["| what | figure | |", "|---|---|--:|", *rows])
+
+
+def _flat(figures: Mapping[str, Any]) -> dict[str, float]:
+    flat: dict[str, float] = {}
+    for name, value in figures.items():
+        inner = value if isinstance(value, dict) else {"": value}
+        flat.update({f"{name} {key}".strip(): number for key, number in inner.items()})
+    return flat
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    names = ("start", "idle", "latency", "scaling", "memory")
-    parser.add_argument("--parts", nargs="+", choices=names, default=names)
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--rounds", type=int, default=3, help="of the comparison of replicas and partitions")
-    parser.add_argument("--model-dir", type=Path)
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write what was measured")
+    parser.add_argument("--model-dir", type=Path, default=WorkerSettings().model_dir)
     options = parser.parse_args()
-    result = asyncio.run(measure(options))
-    if options.json:
-        options.json.write_text(json.dumps(result, indent=2) + "\n")
+    own, others = shared_out(sorted(os.sched_getaffinity(0)), 1)
+    os.sched_setaffinity(0, others)
+    with EmbeddedKafka() as kafka, tempfile.TemporaryDirectory(prefix="streamgauge-bench-") as folder:
+        bench = Bench(kafka.bootstrap_servers, own, Path(folder), options.model_dir)
+        result = asyncio.run(measure(bench, options.parts, options.rounds))
+    print(table(result))
 
 
 if __name__ == "__main__":

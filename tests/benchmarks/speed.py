@@ -1,6 +1,6 @@
 """How near the worker comes to the raw model, and how far ahead of simpler ways it is: `make bench`.
 
-    make bench ARGS="[--quick] [--json FILE] [--chart FILE.svg] [--tutorial-python PYTHON] [--model-dir DIR]"
+    make bench ARGS="[--quick] [--json FILE] [--chart FILE.svg] [--report FILE.md] [--tutorial-python PYTHON]"
 
 On four sets of texts, in turn, each in a process of its own, with the same model files:
 
@@ -25,7 +25,7 @@ from pathlib import Path
 import msgspec
 
 from streamgauge.broker import EmbeddedKafka
-from tests.benchmarks import report
+from tests.benchmarks import report, service, stages
 from tests.benchmarks.contestants import Plan
 from tests.benchmarks.measuring import Missing, Run, as_file, on_kafka, without_kafka
 from tests.benchmarks.processes import module, shared_out
@@ -90,6 +90,7 @@ def options_of(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, help="default 3; with --quick 1")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything that was measured")
     parser.add_argument("--chart", type=Path, metavar="FILE.svg", help="draw it")
+    parser.add_argument("--report", type=Path, metavar="FILE.md", help="measure stages and service too; write all")
     parser.add_argument("--sets", nargs="+", choices=TEXT_SETS, default=list(TEXT_SETS))
     parser.add_argument("--contestants", nargs="+", choices=CONTESTANTS, default=list(CONTESTANTS))
     parser.add_argument("--cores", type=int, default=1, help="of the contestant; Kafka has the others")
@@ -115,9 +116,15 @@ async def measure(options: argparse.Namespace) -> report.Report:
     rounds = options.rounds or (1 if options.quick else 3)
     with EmbeddedKafka() as kafka:
         bench = Bench(kafka.bootstrap_servers, plan, own, options.tutorial_python, QUICK if options.quick else 1)
-        runs = await compare(bench, options.sets, options.contestants, rounds)
-    about = report.about(settings, own, others, rounds)
-    return report.summed_up(runs, about)
+        about = report.about(settings, own, others, rounds)
+        result = report.summed_up(await compare(bench, options.sets, options.contestants, rounds), about)
+        if options.report:
+            short = texts_of("short", TEXT_SETS["short"].texts)
+            result["stages"] = await stages.measure(kafka.bootstrap_servers, short, own, settings.model_dir)
+            with tempfile.TemporaryDirectory(prefix="streamgauge-bench-") as folder:
+                fleets = service.Bench(kafka.bootstrap_servers, own, Path(folder), settings.model_dir)
+                result["service"] = await service.measure(fleets, service.PARTS, rounds)
+        return result
 
 
 def main() -> None:
@@ -128,6 +135,9 @@ def main() -> None:
         options.json.write_text(json.dumps(result, indent=2) + "\n")
     if options.chart:
         options.chart.write_text(report.chart(result))
+    if options.report:
+        tables = {"Stages": stages.table(result["stages"]), "Service": service.table(result["service"])}
+        options.report.write_text(report.document(result, tables))
 
 
 if __name__ == "__main__":

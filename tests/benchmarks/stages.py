@@ -13,16 +13,18 @@ import asyncio
 import functools
 import gc
 import json
+import os
 import sys
 import tempfile
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import msgspec
 import numpy as np
 from aiokafka import AIOKafkaProducer
 from aiokafka.consumer.fetcher import PartitionRecords
@@ -35,9 +37,9 @@ from streamgauge.broker import EmbeddedKafka
 from streamgauge.lifecycle import run
 from streamgauge.settings import KafkaSettings, LogSettings, TopicSettings
 from streamgauge.telemetry import set_up_logging
-from tests.benchmarks.measuring import Results, publish
-from tests.benchmarks.processes import cpu_s, module, started
-from tests.benchmarks.texts import texts_of
+from tests.benchmarks.measuring import PARTITIONS, Results, publish
+from tests.benchmarks.processes import cpu_s, module, shared_out, started
+from tests.benchmarks.texts import TEXT_SETS, texts_of
 from tests.cluster import Stream
 from tests.echo import EchoModel
 from worker.backlog import Backlog
@@ -57,7 +59,8 @@ STAGES: dict[str, Sequence[tuple[Any, str]]] = {
     "metrics": [(worker.pipeline.Pipeline, "_observe"), (Publishing, "_count")],
 }
 WARM_UP_TEXTS = 400
-TOKENISE, MODEL = "tokenise", "model"
+TOKENISE, MODEL, ALL = "tokenise", "model", "all"
+OUTSIDE = "**all of these: outside tokenising and the model**"
 TASKS = {
     "fetch in the client": ("Fetcher", "poll", "GroupCoordinator"),
     "send in the client": ("Sender", "MessageAccumulator", "_pop_batch"),
@@ -172,14 +175,25 @@ def task_of(callback: Any) -> str:
     return next(found, "everything else")
 
 
-def work(bootstrap_servers: str, prefix: str, us_per_token: float | None) -> None:
+class Job(msgspec.Struct, frozen=True, kw_only=True):
+    """What the process under test needs to know; `us_per_token` None: the real model."""
+
+    bootstrap_servers: str
+    prefix: str
+    model_dir: str
+    us_per_token: float | None
+
+
+def work(job: Job) -> None:
     """The process under test; a line on its standard input makes it write its account."""
     set_up_logging(LogSettings(level="error"))
     account = Account()
     account.watch()
-    settings = WorkerSettings(group=prefix, model_slots=1)
-    kafka, topics = KafkaSettings(bootstrap_servers=bootstrap_servers), TopicSettings(prefix=prefix)
-    model = SleepingModel(us_per_token) if us_per_token else OnnxModel.load(settings.model_dir, settings.max_tokens)
+    settings = WorkerSettings(group=job.prefix, model_slots=1, model_dir=Path(job.model_dir))
+    kafka, topics = KafkaSettings(bootstrap_servers=job.bootstrap_servers), TopicSettings(prefix=job.prefix)
+    model = (
+        SleepingModel(job.us_per_token) if job.us_per_token else OnnxModel.load(settings.model_dir, settings.max_tokens)
+    )
     replica = Worker(kafka, topics, settings, CollectorRegistry(), TimedModel(model, account))
 
     async def serve(stop: asyncio.Event) -> None:
@@ -193,57 +207,73 @@ def work(bootstrap_servers: str, prefix: str, us_per_token: float | None) -> Non
     run(serve)
 
 
-async def measure(options: argparse.Namespace) -> None:
-    texts = texts_of(options.set, options.texts)
-    with EmbeddedKafka() as kafka, tempfile.TemporaryDirectory() as folder:
-        stream = await Stream.create(kafka.bootstrap_servers, 4)
-        command = module("tests.benchmarks.stages", "--work", kafka.bootstrap_servers, stream.topics.prefix)
-        command += ["--us-per-token", str(options.us_per_token)] if options.us_per_token else []
+async def measure(
+    bootstrap_servers: str, texts: Sequence[str], cores: set[int], model_dir: Path, us_per_token: float | None = None
+) -> dict[str, float]:
+    """Microseconds of CPU a text, by stage."""
+    stream = await Stream.create(bootstrap_servers, PARTITIONS)
+    job = Job(
+        bootstrap_servers=bootstrap_servers,
+        prefix=stream.topics.prefix,
+        model_dir=str(model_dir),
+        us_per_token=us_per_token,
+    )
+    command = module("tests.benchmarks.stages", "--work", msgspec.json.encode(job).decode())
+    with tempfile.TemporaryDirectory(prefix="streamgauge-bench-") as folder:
         async with (
-            AIOKafkaProducer(bootstrap_servers=kafka.bootstrap_servers, max_batch_size=2**20) as producer,
+            AIOKafkaProducer(bootstrap_servers=bootstrap_servers, max_batch_size=2**20) as producer,
             Results.of(stream) as results,
-            started(command, {0}, Path(folder) / "log") as process,
+            started(command, cores, Path(folder) / "log") as process,
         ):
             await publish(producer, stream.topics.input, texts[:WARM_UP_TEXTS])
             await results.until(WARM_UP_TEXTS)
-            before, began_s = await account_of(process), time.perf_counter()
+            before = await account_of(process)
             await publish(producer, stream.topics.input, texts)
             await results.until(WARM_UP_TEXTS + len(texts))
-            after, wall_s = await account_of(process), time.perf_counter() - began_s
-    print_table({stage: (spent - before.get(stage, 0)) / len(texts) for stage, spent in after.items()})
-    print(f"{len(texts)} texts, {len(texts) / wall_s:.0f} a second")
+            after = await account_of(process)
+    return by_stage({stage: (spent_s - before.get(stage, 0)) / len(texts) * 1e6 for stage, spent_s in after.items()})
 
 
 async def account_of(process: asyncio.subprocess.Process) -> dict[str, float]:
-    """What the process under test has spent so far, by stage, and in `all`."""
+    """CPU seconds that the process under test has spent so far, by stage, and in `ALL`."""
     assert process.stdin
     assert process.stdout
     process.stdin.write(b"\n")
-    return {**json.loads(await process.stdout.readline()), "all": cpu_s(process.pid)}
+    return {**json.loads(await process.stdout.readline()), ALL: cpu_s(process.pid)}
 
 
-def print_table(spent_s: dict[str, float]) -> None:
-    everything, inside = spent_s.pop("all"), {name: spent_s.pop(name) for name in (TOKENISE, MODEL)}
-    outside = everything - sum(inside.values())
-    spent_s["the event loop itself, and handing over to threads"] = outside - sum(spent_s.values())
-    for stage, seconds in sorted(spent_s.items(), key=lambda item: -item[1]):
-        print(f"| {stage} | {seconds * 1e6:.1f} |")
-    print(f"| **all of these, µs of CPU a text** | **{outside * 1e6:.1f}** |")
-    for stage, seconds in inside.items():
-        print(f"| {stage} | {seconds * 1e6:.1f} |")
+def by_stage(spent: Mapping[str, float]) -> dict[str, float]:
+    """Largest first, with what was charged to nobody; then the sum, and what tokenising and the model took."""
+    inside = {name: spent.get(name, 0.0) for name in (TOKENISE, MODEL)}
+    stages = {name: value for name, value in spent.items() if name not in (ALL, *inside)}
+    outside = spent[ALL] - sum(inside.values())
+    stages["the event loop itself, and handing over to threads"] = outside - sum(stages.values())
+    ordered = sorted(stages.items(), key=lambda item: -item[1])
+    return {name: round(value, 1) for name, value in [*ordered, (OUTSIDE, outside), *inside.items()]}
+
+
+def table(stages: Mapping[str, float]) -> str:
+    """Markdown."""
+    rows = (f"| {name} | {value:.1f} |" for name, value in stages.items())
+    return "\n".join(["| stage | µs of CPU a text |", "|---|--:|", *rows])
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--set", default="short")
+    parser.add_argument("--set", choices=TEXT_SETS, default="short")
     parser.add_argument("--texts", type=int, default=4000)
     parser.add_argument("--us-per-token", type=float, help="of a model that only sleeps")
-    parser.add_argument("--work", nargs=2, metavar=("SERVERS", "PREFIX"), help=argparse.SUPPRESS)
+    parser.add_argument("--model-dir", type=Path, default=WorkerSettings().model_dir)
+    parser.add_argument("--work", metavar="JSON", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.work:
-        work(options.work[0], options.work[1], options.us_per_token)
-    else:
-        asyncio.run(measure(options))
+        work(msgspec.json.decode(options.work, type=Job))
+        return
+    own, others = shared_out(sorted(os.sched_getaffinity(0)), 1)
+    os.sched_setaffinity(0, others)
+    texts = texts_of(options.set, options.texts)
+    with EmbeddedKafka() as kafka:
+        print(table(asyncio.run(measure(kafka.bootstrap_servers, texts, own, options.model_dir, options.us_per_token))))
 
 
 if __name__ == "__main__":

@@ -37,6 +37,13 @@ class Graph:
         self.nodes = list(graph.node)
         self._makers = {output: node for node in self.nodes for output in node.output}
 
+    def scaled(self) -> Iterator[tuple[str, Any]]:
+        """Constants stored as NAME.int8 and NAME.scale, by NAME."""
+        for name, values in self.constants.items():
+            base = name.removesuffix(".int8")
+            if base != name:
+                yield base, values * self.constants[f"{base}.scale"]
+
     def value(self, name: str) -> Any:
         """A constant, or what Cast and Mul make of constants; None when it depends on the input."""
         if name in self.constants:
@@ -48,17 +55,31 @@ class Graph:
         return None if any(factor is None for factor in factors) else np.prod(np.broadcast_arrays(*factors), axis=0)
 
 
-def weights_of(graph: Graph) -> Iterator[tuple[str, Any]]:
-    """Names and values as PyTorch has them: the exporter calls a node after its module, a parameter by its own name."""
+def weights_of(graph: Graph, head_size: int) -> Iterator[tuple[str, Any]]:
+    """Names and values as PyTorch has them: of an export by optimum, its weights stored as int8 or not, or of a model
+    that `worker.quantize` has rewritten."""
     for name, value in graph.constants.items():
-        if not name.endswith((".int8", ".scale")):
-            yield name, value.astype(np.float32)
-        elif name.endswith(".weight.int8"):
-            yield name.removesuffix(".int8"), value * graph.constants[name.replace(".int8", ".scale")]
+        yield name, value
+    for name, value in graph.scaled():
+        module, _, part = name.rpartition(".")
+        if part == "weight":  # a table of embeddings
+            yield name, value
+        elif part in ("q", "kv", "qkv"):  # side by side, the scores' scale in the queries
+            bias = graph.constants[f"{name}.bias"]
+            kinds = zip(part, np.split(value, len(part), axis=1), np.split(bias, len(part)), strict=True)
+            for kind, matrix, own_bias in kinds:
+                factor = head_size**0.5 if kind == "q" else 1
+                yield f"{module}.{kind}_lin.weight", matrix.T * factor
+                yield f"{module}.{kind}_lin.bias", own_bias * factor
+        else:
+            yield f"{name}.weight", value.T
     for node in graph.nodes:
         if node.op_type == "MatMul" and (value := graph.value(node.input[1])) is not None:
+            # The exporter calls a node after its module.
             module = node.output[0].rsplit("/", 1)[0].strip("/").replace("/", ".")
             yield f"{module}.weight", value.T
+        if node.op_type == "Gemm" and not any(attribute.name == "transB" for attribute in node.attribute):
+            yield node.input[1], graph.constants[node.input[1]].T
 
 
 def pipeline_of(directory: Path) -> TextClassificationPipeline:
@@ -66,7 +87,8 @@ def pipeline_of(directory: Path) -> TextClassificationPipeline:
     config = DistilBertConfig.from_pretrained(directory)
     model = DistilBertForSequenceClassification(config)
     wanted = model.state_dict()
-    found = {name: value for name, value in weights_of(Graph(directory / "model.onnx")) if name in wanted}
+    weights = weights_of(Graph(directory / "model.onnx"), config.dim // config.n_heads)
+    found = {name: value.astype(np.float32) for name, value in weights if name in wanted}
     if missing := sorted(set(wanted) - set(found)):
         sys.exit(f"not found in model.onnx: {', '.join(missing)}")
     model.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in found.items()})
