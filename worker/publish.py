@@ -16,7 +16,7 @@ from worker.metrics import Metrics, observe_all
 from worker.output import Origin, best, output_records
 from worker.settings import WorkerSettings
 from worker.skip import committed_with
-from worker.slot import MAX_SHARES, Outcome, Scored, Slot
+from worker.slot import Outcome, Scored, Slot
 from worker.transaction import Writer
 
 log = structlog.get_logger(__name__)
@@ -63,8 +63,8 @@ class Publishing:
             self._open_slots -= 1
 
     def _enough_records(self) -> int:
-        """All slots together wait with half of the credit at most; one held back at its share, with half of that."""
-        share = self._settings.max_records // (2 * max(MAX_SHARES, self._open_slots))
+        """All slots together wait with half of the credit at most, one with an eighth: else the model might starve."""
+        share = self._settings.max_records // max(8, 2 * self._open_slots)
         return max(1, min(self._settings.commit_records, share))
 
     async def _commit(self, slot: Slot, writer: Writer, run: list[Outcome]) -> None:

@@ -63,10 +63,16 @@ class Scored(msgspec.Struct, frozen=True):
 
 Outcome = Scored | Refused
 
-MAX_SHARES = 4
-"""One of many partitions may hold a quarter of the credit: a hot one can still keep the model busy."""
 QUEUEING_PART = 32
 """Of the credit, in records: more than that unscored is a queue."""
+
+
+def largest_share(partitions: int) -> float:
+    """How much of the credit one of so many partitions may hold: nearly twice what is fair, so that partitions in step
+    are never held back (aiokafka throws away what a paused one has prefetched); of many a quarter, so that a hot one
+    can still keep the model busy.
+    """
+    return max(1 / 4, 2 / (partitions + 1))
 
 
 class Credit:

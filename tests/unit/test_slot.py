@@ -10,7 +10,7 @@ from aiokafka.structs import TopicPartition
 from streamgauge.events import Reason
 from tests.records import FakeRecord
 from worker.intake import Refused
-from worker.slot import Credit, Slot
+from worker.slot import Credit, Slot, largest_share
 
 TP = TopicPartition("sentiment.input", 0)
 
@@ -149,3 +149,9 @@ async def test_a_closed_slot_leaves_no_queue_behind() -> None:
     slot.finish(outcome(0))
     slot.close()
     assert not credit.is_queueing
+
+
+def test_a_stuck_partition_leaves_credit_to_the_others() -> None:
+    """One alone may hold all; partitions that hold equally much are never held back."""
+    assert largest_share(1) == 1
+    assert all(1 / count < largest_share(count) < 0.7 for count in range(2, 100))
