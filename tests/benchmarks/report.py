@@ -1,5 +1,6 @@
 """Runs as medians, ratios, a table and a chart. Pure, but for `about`, which asks the machine."""
 
+import json
 import os
 import platform
 import re
@@ -90,7 +91,7 @@ def about(settings: WorkerSettings, own: set[int], others: set[int], rounds: int
             **{package: version(package) for package in PACKAGES},
         },
         "settings": {
-            "model": settings.model_dir.name,
+            "model": model_key(settings.model_dir),
             "contestant_cores": len(own),
             "kafka_cores": len(others - own) or len(others),
             "cores_shared": own == others,
@@ -98,6 +99,12 @@ def about(settings: WorkerSettings, own: set[int], others: set[int], rounds: int
             **settings.model_dump(include={"max_batch_tokens", "max_records", "commit_interval_s", "commit_records"}),
         },
     }
+
+
+def model_key(directory: Path) -> str:
+    """Name and version, as the model's directory gives them."""
+    own = json.loads((directory / "config.json").read_text()).get("streamgauge", {})
+    return f"{own.get('name', directory.name)}@{own.get('version', '?')}"
 
 
 def one_line(contestant: str, run: Run | str) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.benchmarks import report
+from tests.benchmarks import report, service, stages
 from tests.benchmarks.contestants import Counts, Plan, sorted_batches
 from tests.benchmarks.measuring import Missing, Run, as_file, without_kafka
 from tests.benchmarks.processes import module, shared_out
@@ -110,3 +110,34 @@ def test_options_name_what_can_be_left_out() -> None:
     assert options.quick
     assert options.contestants == ["ceiling", "worker"]
     assert options.sets == list(TEXT_SETS)
+
+
+def test_stages_add_up_to_what_is_outside_the_model() -> None:
+    """What was charged to nobody is a stage too; tokenising and the model stand apart."""
+    spent = {"decode": 2.0, "encode results": 6.0, stages.TOKENISE: 30.0, stages.MODEL: 1000.0, stages.ALL: 1100.0}
+    found = stages.by_stage(spent)
+    assert list(found.values()) == [62, 6, 2, 70, 30, 1000]
+    assert found[stages.OUTSIDE] == 70
+    assert "| decode | 2.0 |" in stages.table(found)
+
+
+def test_a_step_of_the_event_loop_belongs_to_its_task() -> None:
+    """By the name of the task or of what it runs; a callback by its own."""
+
+    async def run() -> list[str]:
+        tasks = [asyncio.create_task(asyncio.sleep(0), name=name) for name in ("intake", "partition-3", "odd")]
+        await asyncio.gather(*tasks)
+        return [stages.task_of(type("Step", (), {"__self__": task})()) for task in tasks]
+
+    assert asyncio.run(run()) == ["intake, inference and their threads' answers", "transactions", "everything else"]
+
+
+def test_the_report_is_a_page_of_tables() -> None:
+    """Contestants first, then stages and service under their headings."""
+    runs: report.Runs = {"short": {"ceiling": [run(300, 3)], "worker": [run(270, 3.2)]}}
+    about = report.about(WorkerSettings(model_dir=Path(MODEL_DIR)), {0}, {1}, rounds=1)
+    tables = {"Service": service.table({"idle": {"cpu_share": 0.004}, "scaling": {"2 replicas": {"ratio": 1.01}}})}
+    page = report.document(report.summed_up(runs, about), tables)
+    assert page.index("| short | worker |") < page.index("## Service")
+    assert "| idle | cpu_share | 0.004 |" in page
+    assert "| scaling | 2 replicas ratio | 1.01 |" in page
