@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --constraint constraints.txt
 
-.PHONY: help demo test soak lint clean
+.PHONY: help demo test soak bench lint clean
 
 help:  ## This list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -16,6 +16,9 @@ test: .venv/dev  ## Everything that can run on this machine; ARGS="-k NAME" for 
 
 soak: .venv/dev  ## Hundreds of random faults, half an hour; ARGS="--records N --faults N --nodes N --seed N --json"
 	@$(BIN)/python -m tests.faults.soak $(ARGS)
+
+bench: .venv/dev  ## How near the worker comes to the raw model; ARGS="--quick --json FILE --chart FILE.svg --tutorial-python PYTHON"
+	@$(BIN)/python -m tests.benchmarks.speed $(ARGS)
 
 lint: .venv/dev  ## Style, types and import rules
 	$(BIN)/ruff check

@@ -77,6 +77,9 @@ class Backlog(Generic[T]):
                 return None
             self._changed.clear()
             await self._changed.wait()
+        return self._cut()
+
+    def _cut(self) -> list[T]:
         oldest = next(iter(self._waiting))
         start = bisect_left(self._by_length, (self._waiting[oldest].tokens, oldest))
         window = batch_window(self._by_length, start, self._max_batch_tokens)

@@ -1,8 +1,7 @@
 """Record in, accepted text or refusal out: all that the worker thinks about a record's bytes. Pure."""
 
 import codecs
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import msgspec
@@ -14,7 +13,6 @@ from streamgauge.events import (
     Reason,
     TextSubmitted,
     encode,
-    last_header,
 )
 
 Headers = Sequence[tuple[str, bytes | None]]
@@ -39,8 +37,7 @@ class Record(Protocol):
     def headers(self) -> Headers: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Accepted:
+class Accepted(msgspec.Struct, frozen=True):
     """A record that holds a text."""
 
     record: Record
@@ -49,8 +46,7 @@ class Accepted:
     metadata: Metadata | None
 
 
-@dataclass(frozen=True, slots=True)
-class Refused:
+class Refused(msgspec.Struct, frozen=True):
     """A record that becomes a dead letter. `explanation` never quotes the record."""
 
     record: Record
@@ -70,28 +66,31 @@ def read(record: Record, *, max_text_bytes: int) -> Accepted | Refused:
     """Decode one input record: plain UTF-8 text, or JSON with `text` and perhaps `id` and `metadata`."""
     try:
         value = _unframed(record.value)
-        if _is_json(value, record.headers):
+        headers = dict(record.headers)  # of repeated ones the last counts
+        if _is_json(value, headers):
             submitted = _submitted(value)
             text, own_id, metadata = submitted.text, submitted.id, submitted.metadata
         else:
             text, own_id, metadata = _utf8(value), None, None
         _check_text(text, max_text_bytes)
-        return Accepted(record, own_id or message_id(record), text, metadata)
+        return Accepted(record, own_id or _message_id(record, headers), text, metadata)
     except _Refusal as refusal:
         return Refused(record, refusal.reason, refusal.explanation)
 
 
-def message_id(record: Record) -> str:
+def _message_id(record: Record, headers: Mapping[str, bytes | None]) -> str:
     """The id of a record whose value names none: CloudEvents' source and id, else the position it first had.
 
     A dead letter that was published again carries its first position in its headers, and so keeps its id.
     """
-    source, event_id = last_header(record.headers, "ce_source"), last_header(record.headers, "ce_id")
+    source, event_id = headers.get("ce_source"), headers.get("ce_id")
     if source and event_id:
         return _own_id(b"%s/%s" % (source, event_id))
-    origin = [_first_header(record.headers, f"__connect.errors.{part}") for part in ("topic", "partition", "offset")]
-    if all(origin):
-        return _own_id(b"-".join(part for part in origin if part))
+    if "__connect.errors.offset" in headers:
+        first = dict(reversed(record.headers))
+        origin = [first.get(f"__connect.errors.{part}") for part in ("topic", "partition", "offset")]
+        if all(origin):
+            return _own_id(b"-".join(part for part in origin if part))
     return f"{record.topic}-{record.partition}-{record.offset}"
 
 
@@ -102,10 +101,6 @@ def _own_id(raw: bytes) -> str:
     return text
 
 
-def _first_header(headers: Headers, name: str) -> bytes | None:
-    return next((value for key, value in headers if key == name), None)
-
-
 def _unframed(value: bytes | None) -> bytes:
     if value is None:
         raise _Refusal(Reason.NULL_VALUE, "the value is null")
@@ -114,13 +109,14 @@ def _unframed(value: bytes | None) -> bytes:
     return value
 
 
-def _is_json(value: bytes, headers: Headers) -> bool:
+def _is_json(value: bytes, headers: Mapping[str, bytes | None]) -> bool:
     """By content type where one is given that says, else by the first byte that is not blank."""
-    content_type = (last_header(headers, "content-type") or b"").split(b";")[0].strip().lower()
-    if content_type == b"application/json" or content_type.endswith(b"+json"):
-        return True
-    if content_type.startswith(b"text/"):
-        return False
+    if given := headers.get("content-type"):
+        content_type = given.split(b";")[0].strip().lower()
+        if content_type == b"application/json" or content_type.endswith(b"+json"):
+            return True
+        if content_type.startswith(b"text/"):
+            return False
     return value.lstrip(b" \t\r\n" + codecs.BOM_UTF8).startswith(b"{")
 
 

@@ -5,6 +5,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import msgspec
+
 from streamgauge.events import (
     Header,
     Histogram,
@@ -27,8 +29,7 @@ from worker.slot import Outcome, Scored
 CONNECTOR = "streamgauge"
 
 
-@dataclass(frozen=True, slots=True)
-class OutputRecord:
+class OutputRecord(msgspec.Struct, frozen=True):
     """A record to be written to the partition of its source; `timestamp_ms` None means now."""
 
     topic: str
@@ -52,8 +53,13 @@ def output_records(run: Sequence[Outcome], origin: Origin, topics: TopicSettings
     """Results and dead letters in offset order, then one metric event. `now_s`: seconds since the epoch."""
     time = utc_now()
     source = f"/streamgauge/{origin.group}"
+    common = [
+        attribute
+        for attribute in cloud_event(id="", type="streamgauge.prediction.v1", source=source, time=time)
+        if attribute[0] != "ce_id"
+    ]
     records = [
-        _result(outcome, origin, topics.results, source, time)
+        _result(outcome, origin, topics.results, common)
         if isinstance(outcome, Scored)
         else _dead_letter(outcome, origin, topics.dead_letter)
         for outcome in run
@@ -70,19 +76,20 @@ def best(scored: Scored, labels: tuple[str, ...]) -> tuple[str, float]:
     return labels[scored.probabilities.index(probability)], probability
 
 
-def _result(scored: Scored, origin: Origin, topic: str, source: str, time: str) -> OutputRecord:
+def _result(scored: Scored, origin: Origin, topic: str, common: Sequence[Header]) -> OutputRecord:
+    """`common`: the headers that all results of a run have."""
     text, record = scored.text, scored.record
     label, score = best(scored, origin.labels)
     prediction = Prediction(
         id=text.message_id,
         label=label,
-        score=round(score, 6),
-        scores={name: round(value, 6) for name, value in zip(origin.labels, scored.probabilities, strict=True)},
+        score=_rounded(score),
+        scores=dict(zip(origin.labels, map(_rounded, scored.probabilities), strict=True)),
         model=origin.model,
         timings=Timings(
-            tokenize_s=round(text.tokenize_s, 6),
-            queue_s=round(scored.queue_s, 6),
-            infer_s=round(scored.infer_s, 6),
+            tokenize_s=_rounded(text.tokenize_s),
+            queue_s=_rounded(scored.queue_s),
+            infer_s=_rounded(scored.infer_s),
         ),
         source=_position(record),
         tokens=text.tokens,
@@ -90,11 +97,15 @@ def _result(scored: Scored, origin: Origin, topic: str, source: str, time: str) 
         metadata=text.metadata,
     )
     event_id = f"{record.topic}-{record.partition}-{record.offset}"
-    headers: list[Header] = cloud_event(id=event_id, type="streamgauge.prediction.v1", source=source, time=time)
-    traceparent = last_header(record.headers, "traceparent")
-    if traceparent:
+    headers: list[Header] = [("ce_id", event_id.encode()), *common]
+    if record.headers and (traceparent := last_header(record.headers, "traceparent")):
         headers.append(("traceparent", traceparent))
     return OutputRecord(topic, text.message_id.encode(), encode(prediction), headers)
+
+
+def _rounded(value: float) -> float:
+    """A number that is not negative, to six places; `round` takes eight times as long."""
+    return int(value * 1e6 + 0.5) / 1e6
 
 
 def _position(record: Record) -> Position:

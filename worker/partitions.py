@@ -31,7 +31,7 @@ from worker.metrics import Metrics
 from worker.output import Origin
 from worker.publish import Publishing
 from worker.settings import WorkerSettings
-from worker.slot import Credit, Slot
+from worker.slot import Credit, Slot, largest_share
 from worker.start import Cluster, start_of
 from worker.transaction import OPEN_TIMEOUT_S, Writer
 from worker.watchdog import Watchdog
@@ -43,8 +43,6 @@ LAG_TIMEOUT_S = 5.0
 MAX_POLL_RECORDS = 256
 """A poll's records are decoded in one go: so many keep the event loop free of long steps."""
 REOPEN_BACKOFF_S = 0.5
-MAX_SHARES = 4
-"""One of many partitions may hold a quarter of the credit: a hot one can still keep the model busy."""
 HOPELESS = (
     TransactionalIdAuthorizationFailed,
     TopicAuthorizationFailedError,
@@ -122,12 +120,12 @@ class Partitions(ConsumerRebalanceListener):  # type: ignore[misc]
         return {tp: slot.next_offset for tp, slot in self._slots.items()}
 
     def _hold_back(self) -> None:
-        """Pause partitions that hold their fair share of the credit: one that is stuck must not starve the others."""
-        share = 1 / min(len(self._slots) or 1, MAX_SHARES)
+        """Pause partitions that hold too much of the credit: one that is stuck must not starve the others."""
+        share = largest_share(len(self._slots))
         for tp, slot in self._slots.items():
             if slot.holds(share):
                 self._cluster.consumer.pause(tp)
-            elif not slot.holds(share / 2):
+            elif not slot.holds(share * 3 / 4):
                 self._cluster.consumer.resume(tp)
 
     def _reopen(self, error: OffsetOutOfRangeError) -> None:

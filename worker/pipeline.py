@@ -6,6 +6,7 @@ The source's end is the end of the stream: intake closes the backlog, the backlo
 """
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,7 +24,7 @@ from worker.slot import Encoded, Outcome, Scored, Slot
 
 log = structlog.get_logger(__name__)
 
-CHUNK_TEXTS = 64
+CHUNK_TEXTS = 256
 CHUNK_CHARS = 131_072
 """A tokenizer takes some 150 bytes a character while it works."""
 LOOP_PROBE_S = 0.1
@@ -122,7 +123,8 @@ class Pipeline:
             return []
         began_s = time.monotonic()
         # The last such line of a process that died in the model names the records to suspect.
-        log.debug("batch.scoring", records=[f"{text.record.partition}:{text.record.offset}" for text in batch])
+        if log.is_enabled_for(logging.DEBUG):
+            log.debug("batch.scoring", records=[f"{text.record.partition}:{text.record.offset}" for text in batch])
         try:
             probabilities = await self._in_thread([text.ids for text in batch])
         except InferenceError as error:
@@ -131,7 +133,14 @@ class Pipeline:
                 return [await self._condemn(batch[0].record, error)]
             middle = len(batch) // 2
             return [*await self._score(batch[:middle]), *await self._score(batch[middle:])]
-        return list(self._scored(batch, probabilities, began_s, time.monotonic() - began_s))
+        now_s = time.monotonic()
+        padded_tokens = max(text.tokens for text in batch)
+        self._observe(batch, padded_tokens, began_s, now_s)
+        infer_s = (now_s - began_s) / len(batch)
+        return [
+            Scored(text, row, began_s - text.waiting_since_s, infer_s, padded_tokens, now_s)
+            for text, row in zip(batch, probabilities.tolist(), strict=True)
+        ]
 
     async def _in_thread(self, ids: list[TokenIds]) -> Probabilities:
         return await asyncio.get_running_loop().run_in_executor(self._threads, self._model.score, ids)
@@ -144,29 +153,14 @@ class Pipeline:
             record, Reason.INFERENCE_FAILED, f"the model fails on this text: {type(error.__cause__).__name__}"
         )
 
-    def _scored(
-        self,
-        batch: Sequence[Encoded],
-        probabilities: Probabilities,
-        began_s: float,
-        infer_s: float,
-    ) -> Iterator[Scored]:
-        metrics = self._metrics
-        padded_tokens = max(text.tokens for text in batch)
+    def _observe(self, batch: Sequence[Encoded], padded_tokens: int, began_s: float, now_s: float) -> None:
+        metrics, texts, infer_s = self._metrics, len(batch), now_s - began_s
         metrics.model_busy.inc(infer_s)
-        metrics.batch_texts.observe(len(batch))
-        metrics.batch_tokens.observe(padded_tokens * len(batch))
-        metrics.padded_tokens.inc(padded_tokens * len(batch))
-        metrics.tokens.inc(sum(text.tokens for text in batch))
-        for text, row in zip(batch, probabilities.tolist(), strict=True):
-            queue_s = began_s - text.waiting_since_s
-            metrics.tokenize.observe(text.tokenize_s)
-            metrics.queue.observe(queue_s)
-            metrics.infer.observe(infer_s)
-            metrics.latency.observe(text.tokenize_s + queue_s + infer_s)
-            if text.truncated:
-                metrics.truncated.inc()
-            yield Scored(text, row, queue_s, infer_s / len(batch), padded_tokens, began_s + infer_s)
+        metrics.batch_texts.observe(texts)
+        metrics.batch_tokens.observe(padded_tokens * texts)
+        metrics.padded_tokens.inc(padded_tokens * texts)
+        metrics.tokens.inc(sum([text.tokens for text in batch]))
+        metrics.truncated.inc(sum([text.truncated for text in batch]))
 
     async def probe_event_loop(self) -> None:
         """Measure how late the loop runs a timer: a blocked loop shows here, whatever blocked it."""

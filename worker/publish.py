@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Callable
 
 import structlog
@@ -11,7 +12,7 @@ from streamgauge.errors import StreamgaugeError
 from streamgauge.settings import TopicSettings
 from worker.brake import Brake
 from worker.intake import Refused
-from worker.metrics import Metrics
+from worker.metrics import Metrics, observe_all
 from worker.output import Origin, best, output_records
 from worker.settings import WorkerSettings
 from worker.skip import committed_with
@@ -21,14 +22,13 @@ from worker.transaction import Writer
 log = structlog.get_logger(__name__)
 
 TRANSACTION_CPU_S = 0.0014
-TRANSACTION_CPU_SHARE = 0.05
-BUSY_FACTOR = 4
+QUEUEING_FACTOR = 20
 """While texts queue up, it is the queue that they wait for: fewer, larger transactions leave more time to the model."""
 
 
-def commit_interval_s(least_s: float, partitions_owned: int) -> float:
-    """Seconds between two transactions of one partition, so that all together take at most 5 % of a core."""
-    return max(least_s, partitions_owned * TRANSACTION_CPU_S / TRANSACTION_CPU_SHARE)
+def commit_interval_s(settings: WorkerSettings, partitions_owned: int) -> float:
+    """Seconds between two transactions of one partition, so that all together take their share of a core at most."""
+    return max(settings.commit_interval_s, partitions_owned * TRANSACTION_CPU_S / settings.commit_cpu_share)
 
 
 class Publishing:
@@ -50,19 +50,22 @@ class Publishing:
     async def run(self, slot: Slot, writer: Writer) -> None:
         """Commit what the slot hands out until it has drained. Raises KafkaError or TimeoutError: open it anew."""
         loop = asyncio.get_running_loop()
-        # A slot that is held back at its share of the credit must not wait for more than it may hold.
-        enough = max(1, min(self._settings.commit_records, self._settings.max_records // 8))
-        not_before_s = loop.time()
+        not_before_s = at_latest_s = loop.time()
         self._open_slots += 1
         try:
-            while run := await slot.run(enough, not_before_s):
+            while run := await slot.run(self._enough_records(), not_before_s, at_latest_s):
                 began_s = loop.time()
-                interval_s = commit_interval_s(self._settings.commit_interval_s, self._open_slots)
-                not_before_s = began_s + interval_s * (BUSY_FACTOR if slot.held_records >= enough else 1)
+                interval_s = commit_interval_s(self._settings, self._open_slots)
+                not_before_s, at_latest_s = began_s + interval_s, began_s + interval_s * QUEUEING_FACTOR
                 await self._commit(slot, writer, run)
                 self._metrics.publish.observe(loop.time() - began_s)
         finally:
             self._open_slots -= 1
+
+    def _enough_records(self) -> int:
+        """All slots together wait with half of the credit at most, one with an eighth: else the model might starve."""
+        share = self._settings.max_records // max(8, 2 * self._open_slots)
+        return max(1, min(self._settings.commit_records, share))
 
     async def _commit(self, slot: Slot, writer: Writer, run: list[Outcome]) -> None:
         began_s = time.monotonic()
@@ -87,16 +90,21 @@ class Publishing:
     def _count(self, slot: Slot, run: list[Outcome], began_s: float) -> None:
         metrics, now_s = self._metrics, time.time()
         metrics.committed.inc()
-        for outcome in run:
-            # A producer's clock may be ahead of ours; a sum that falls would look like a restart.
-            metrics.end_to_end.observe(max(0.0, now_s - outcome.record.timestamp / 1000))
-            if isinstance(outcome, Scored):
-                label, score = best(outcome, self._origin.labels)
-                metrics.requests[label].inc()
-                metrics.confidence.observe(score)
-                metrics.wait.observe(began_s - outcome.scored_at_s)
-            else:
-                metrics.dead_letters[outcome.reason].inc()
-        refused = [(outcome.record.offset, outcome.reason.value) for outcome in run if isinstance(outcome, Refused)]
+        # A producer's clock may be ahead of ours; a sum that falls would look like a restart.
+        observe_all(metrics.end_to_end, [max(0.0, now_s - outcome.record.timestamp / 1000) for outcome in run])
+        scored = [outcome for outcome in run if isinstance(outcome, Scored)]
+        predicted = [best(outcome, self._origin.labels) for outcome in scored]
+        for label, count in Counter(label for label, _score in predicted).items():
+            metrics.requests[label].inc(count)
+        observe_all(metrics.confidence, [score for _label, score in predicted])
+        observe_all(metrics.tokenize, [outcome.text.tokenize_s for outcome in scored])
+        observe_all(metrics.queue, [outcome.queue_s for outcome in scored])
+        observe_all(metrics.infer, [outcome.batch_s for outcome in scored])
+        observe_all(metrics.wait, [began_s - outcome.scored_at_s for outcome in scored])
+        observe_all(metrics.latency, [outcome.latency_s for outcome in scored])
+        refused = [outcome for outcome in run if isinstance(outcome, Refused)]
+        for outcome in refused:
+            metrics.dead_letters[outcome.reason].inc()
         if refused:
-            log.warning("records.refused", partition=slot.partition.partition, count=len(refused), first=refused[0])
+            first = refused[0].record.offset, refused[0].reason.value
+            log.warning("records.refused", partition=slot.partition.partition, count=len(refused), first=first)

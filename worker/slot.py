@@ -3,11 +3,10 @@
 import asyncio
 import itertools
 import time
-from collections import deque
-from collections.abc import Callable, Iterable
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 
+import msgspec
 from aiokafka.errors import KafkaError
 from aiokafka.structs import TopicPartition
 
@@ -17,8 +16,7 @@ from worker.model import TokenIds
 from worker.sequencer import Sequencer
 
 
-@dataclass(frozen=True, slots=True)
-class Encoded:
+class Encoded(msgspec.Struct, frozen=True):
     """A text as the model reads it, waiting for a batch; `*_s` are seconds on the monotonic clock or durations."""
 
     slot: "Slot"
@@ -35,8 +33,7 @@ class Encoded:
         return len(self.ids)
 
 
-@dataclass(frozen=True, slots=True)
-class Scored:
+class Scored(msgspec.Struct, frozen=True):
     """A text's probabilities, one per label of the model, with what they cost."""
 
     text: Encoded
@@ -53,16 +50,40 @@ class Scored:
     def record(self) -> Record:
         return self.text.record
 
+    @property
+    def batch_s(self) -> float:
+        """How long the inference of its batch took."""
+        return self.scored_at_s - self.text.waiting_since_s - self.queue_s
+
+    @property
+    def latency_s(self) -> float:
+        """From fetched to scored."""
+        return self.text.tokenize_s + self.scored_at_s - self.text.waiting_since_s
+
 
 Outcome = Scored | Refused
 
+QUEUEING_PART = 32
+"""Of the credit, in records: more than that unscored is a queue."""
+
+
+def largest_share(partitions: int) -> float:
+    """How much of the credit one of so many partitions may hold: nearly twice what is fair, so that partitions in step
+    are never held back (aiokafka throws away what a paused one has prefetched); of many a quarter, so that a hot one
+    can still keep the model busy.
+    """
+    return max(1 / 4, 2 / (partitions + 1))
+
 
 class Credit:
-    """What may be between fetch and commit: records and bytes. Exhausted at the limit, available again at half."""
+    """What may be between fetch and commit: records and bytes. Exhausted at the limit, available again at 3/4 of it."""
 
     def __init__(self, max_records: int, max_bytes: int) -> None:
         self.max_records, self.max_bytes = max_records, max_bytes
         self.records = self.bytes = 0
+        self._unfinished = 0
+        """Records fetched whose outcome is not known."""
+        self._calming: set[asyncio.Event] = set()
         self._available = asyncio.Event()
         self._available.set()
 
@@ -70,20 +91,42 @@ class Credit:
     def records_left(self) -> int:
         return max(1, self.max_records - self.records)
 
+    @property
+    def is_queueing(self) -> bool:
+        """Whether texts queue up: what is late then is late for the model's sake, not for a commit's."""
+        return self._unfinished > self.max_records // QUEUEING_PART
+
     def take(self, records: int, size: int) -> None:
         self.records += records
         self.bytes += size
+        self._unfinished += records
         if self.records >= self.max_records or self.bytes >= self.max_bytes:
             self._available.clear()
+
+    def finished(self, records: int) -> None:
+        """The outcomes of so many are known; they are held until they are given back."""
+        self._unfinished -= records
+        if self._calming and not self.is_queueing:
+            for event in self._calming:
+                event.set()
 
     def give_back(self, records: int, size: int) -> None:
         self.records -= records
         self.bytes -= size
-        if self.records <= self.max_records // 2 and self.bytes <= self.max_bytes // 2:
+        if self.records <= self.max_records * 3 // 4 and self.bytes <= self.max_bytes * 3 // 4:
             self._available.set()
 
     async def available(self) -> None:
         await self._available.wait()
+
+    @contextmanager
+    def calming(self, event: asyncio.Event) -> Iterator[None]:
+        """Inside, `event` is set when texts cease to queue up."""
+        self._calming.add(event)
+        try:
+            yield
+        finally:
+            self._calming.discard(event)
 
 
 class Slot:
@@ -108,12 +151,14 @@ class Slot:
         self.is_open = True
         self._credit = credit
         self._sequencer: Sequencer[Outcome] = Sequencer()
-        self._held_records = self._held_bytes = 0
-        self._held_since_ms: deque[int] = deque()
-        """The timestamps of the records held, in offset order."""
+        self._held_records = self._held_bytes = self._unfinished = 0
+        self._held_since_ms: dict[int, int] = {}
+        """The timestamps of the records held, by offset, in its order."""
         self._in_model = 0
         self._retired = False
         self._failure: KafkaError | None = None
+        self._enough = 1
+        """So many finished records wake who waits for them."""
         self._changed = asyncio.Event()
 
     @property
@@ -123,7 +168,8 @@ class Slot:
 
     def lag_s(self) -> float:
         """Age in seconds of the oldest record held, by its own timestamp; 0 when there is none."""
-        return max(0.0, time.time() - self._held_since_ms[0] / 1000) if self._held_since_ms else 0.0
+        oldest_ms = next(iter(self._held_since_ms.values()), None)
+        return max(0.0, time.time() - oldest_ms / 1000) if oldest_ms is not None else 0.0
 
     def holds(self, share: float) -> bool:
         """Whether it holds at least this share of all credit."""
@@ -132,12 +178,14 @@ class Slot:
 
     def admit(self, record: Record) -> None:
         """A record was fetched: it takes credit and its place in the order."""
+        size = size_bytes(record)
         self._sequencer.expect(record.offset)
         self.next_offset = record.offset + 1
         self._held_records += 1
-        self._held_bytes += size_bytes(record)
-        self._held_since_ms.append(record.timestamp)
-        self._credit.take(1, size_bytes(record))
+        self._held_bytes += size
+        self._unfinished += 1
+        self._held_since_ms[record.offset] = record.timestamp
+        self._credit.take(1, size)
 
     def enter_model(self) -> None:
         """One of this slot's texts is in a batch now."""
@@ -145,13 +193,17 @@ class Slot:
 
     def leave_model(self) -> None:
         self._in_model -= 1
-        self._changed.set()
+        if self._retired:
+            self._changed.set()
 
     def finish(self, outcome: Outcome) -> None:
         """The outcome of an admitted record; dropped if this epoch is over."""
         if self.is_open:
             self._sequencer.finish(outcome.record.offset, outcome)
-            self._changed.set()
+            self._unfinished -= 1
+            self._credit.finished(1)
+            if self._sequencer.ready() >= self._enough:
+                self._changed.set()
 
     def retire(self) -> None:
         """The partition is being taken away: only what is in the model already is still waited for."""
@@ -171,45 +223,51 @@ class Slot:
     def close(self) -> None:
         """End this epoch and give all credit back."""
         self.is_open = False
+        self._credit.finished(self._unfinished)
         self._credit.give_back(self._held_records, self._held_bytes)
-        self._held_records = self._held_bytes = 0
+        self._held_records = self._held_bytes = self._unfinished = 0
         self._held_since_ms.clear()
 
-    async def run(self, enough: int, not_before_s: float) -> list[Outcome]:
-        """The next contiguous finished run: once `not_before_s` has come (loop time), or `enough` are finished.
+    async def run(self, enough: int, not_before_s: float, at_latest_s: float = 0.0) -> list[Outcome]:
+        """The next contiguous finished run, as soon as `enough` are finished; else at `not_before_s` (loop time), or,
+        while texts queue up in this worker, at `at_latest_s`.
 
         Empty when the slot is retired and nothing more will come. Raises what `fail` was given.
         """
-        await self._until(lambda: bool(self._sequencer.ready()) or self._is_drained())
-        with suppress(TimeoutError):
-            async with asyncio.timeout_at(not_before_s):
-                await self._until(lambda: self._retired or self._sequencer.ready() >= enough)
+        await self._until(1, self._is_drained)
+        await self._until(enough, lambda: self._retired, not_before_s)
+        with self._credit.calming(self._changed):
+            await self._until(enough, lambda: self._retired or not self._credit.is_queueing, at_latest_s)
         return self._sequencer.take()
 
-    def committed(self, run: Iterable[Outcome]) -> None:
+    def committed(self, run: Sequence[Outcome]) -> None:
         """A run is in the topics for good: its credit comes back, the position moves past it."""
+        size = sum(size_bytes(outcome.record) for outcome in run)
         for outcome in run:
-            size = size_bytes(outcome.record)
-            self._held_records -= 1
-            self._held_bytes -= size
-            self._held_since_ms.popleft()
-            self._credit.give_back(1, size)
-            self.position = outcome.record.offset + 1
+            self._held_since_ms.pop(outcome.record.offset, None)
+        self._held_records -= len(run)
+        self._held_bytes -= size
+        self._credit.give_back(len(run), size)
+        self.position = run[-1].record.offset + 1
 
     def _is_drained(self) -> bool:
         return self._retired and not self._in_model
 
-    async def _until(self, condition: Callable[[], bool]) -> None:
-        while True:
-            if self._failure:
-                raise self._failure
-            if condition():
-                return
-            self._changed.clear()
-            await self._changed.wait()
+    async def _until(self, enough: int, condition: Callable[[], bool], deadline_s: float | None = None) -> None:
+        """Wait for so many finished, or the condition (asked whenever something else has changed), or the deadline."""
+        self._enough = enough
+        with suppress(TimeoutError):
+            async with asyncio.timeout_at(deadline_s):
+                while self._sequencer.ready() < enough and not condition() and not self._failure:
+                    self._changed.clear()
+                    await self._changed.wait()
+        if self._failure:
+            raise self._failure
 
 
 def size_bytes(record: Record) -> int:
     """What a record holds in memory, roughly: key, value and headers."""
-    headers = sum(len(key) + len(value or b"") for key, value in record.headers)
-    return len(record.value or b"") + len(record.key or b"") + headers
+    size = len(record.value or b"") + len(record.key or b"")
+    for key, value in record.headers:
+        size += len(key) + len(value or b"")
+    return size

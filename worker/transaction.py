@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Protocol
 
@@ -60,17 +60,17 @@ class TransactionalWriter:
         await self._producer.begin_transaction()
         # Every delivery is awaited: aiokafka would commit a transaction although a batch of it failed.
         offsets = self._producer.send_offsets_to_transaction({self._source: next_offset}, self._group)
-        await asyncio.gather(self._send(records), offsets)
+        await asyncio.gather(*self._sends(records), offsets)
         began_s = time.monotonic()
         await self._producer.commit_transaction()
         self._observe_commit_s(time.monotonic() - began_s)
 
-    async def _send(self, records: Sequence[OutputRecord]) -> None:
+    def _sends(self, records: Sequence[OutputRecord]) -> Iterator[Awaitable[None]]:
         by_topic: dict[str, list[OutputRecord]] = {}
         for record in records:
             by_topic.setdefault(record.topic, []).append(record)
-        partition = self._source.partition
-        await asyncio.gather(*(send_in_order(self._producer, topic, partition, own) for topic, own in by_topic.items()))
+        for topic, own in by_topic.items():
+            yield send_in_order(self._producer, topic, self._source.partition, own)
 
 
 async def send_in_order(

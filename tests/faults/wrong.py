@@ -35,11 +35,11 @@ def offset_before_fence() -> None:
 
     @asynccontextmanager
     async def read_then_fence(
-        kafka: KafkaSettings, topics: TopicSettings, settings: WorkerSettings, source: TopicPartition, max_bytes: int
+        kafka: KafkaSettings, topics: TopicSettings, settings: WorkerSettings, source: TopicPartition, *rest: Any
     ) -> AsyncIterator[Writer]:
         async with admin_client(kafka) as admin:
             starts[source] = await read(admin, settings.group, source)
-        async with right(kafka, topics, settings, source, max_bytes) as writer:
+        async with right(kafka, topics, settings, source, *rest) as writer:
             yield writer
 
     async def as_read(_admin: Any, _group: str, tp: TopicPartition) -> OffsetAndMetadata | None:

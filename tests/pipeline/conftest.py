@@ -25,7 +25,8 @@ class Bench:
 
     def __post_init__(self) -> None:
         settings = WorkerSettings(max_batch_tokens=64, model_slots=2)
-        self.pipeline = Pipeline(self.model, settings, Metrics(self.registry, self.model.ref, self.model.labels))
+        self.metrics = Metrics(self.registry, self.model.ref, self.model.labels)
+        self.pipeline = Pipeline(self.model, settings, self.metrics)
         self.credit = Credit(1000, 1_000_000)
         self.slot = Slot(TopicPartition("sentiment.input", 0), self.credit, 0)
 

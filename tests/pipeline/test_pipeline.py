@@ -5,15 +5,20 @@ import threading
 from collections.abc import Callable, Sequence
 
 import pytest
+from aiokafka.structs import OffsetAndMetadata
 
 from streamgauge.errors import StreamgaugeError
 from streamgauge.events import Reason
+from streamgauge.settings import TopicSettings
 from tests.echo import EchoModel, echo_probability
 from tests.pipeline.conftest import Bench
 from tests.records import FakeRecord
 from worker.intake import Accepted, Refused
 from worker.model import InferenceError, Probabilities, TokenIds
+from worker.output import Origin, OutputRecord
 from worker.pipeline import chunks
+from worker.publish import Publishing
+from worker.settings import WorkerSettings
 from worker.slot import Outcome, Scored
 
 MakeBench = Callable[..., Bench]
@@ -71,7 +76,6 @@ async def test_failed_batches_are_counted(make_bench: MakeBench) -> None:
     assert read("streamgauge_model_slots") == 2
     assert (read("streamgauge_failed_batches_total") or 0) >= 2
     assert (read("streamgauge_model_busy_seconds_total") or 0) > 0
-    assert read("streamgauge_stage_seconds_count", {"stage": "infer"}) == 2
 
 
 async def test_a_broken_model_ends_the_process(make_bench: MakeBench) -> None:
@@ -125,7 +129,36 @@ async def test_padding_and_tokens_are_counted(make_bench: MakeBench) -> None:
 def test_chunks_are_bounded_in_texts_and_characters(make_bench: MakeBench) -> None:
     """Whatever the texts' sizes, a tokenizer's work is bounded; nothing is lost, and order holds."""
     slot = make_bench().slot
-    texts = ["x"] * 100 + ["y" * 100_000] * 3 + ["z" * 200_000]
+    texts = ["x"] * 300 + ["y" * 100_000] * 3 + ["z" * 200_000]
     cut = list(chunks([(slot, Accepted(FakeRecord(), "", text, None)) for text in texts]))
     assert [accepted.text for chunk in cut for _slot, accepted in chunk] == texts
-    assert [len(chunk) for chunk in cut] == [64, 37, 1, 1, 1]
+    assert [len(chunk) for chunk in cut] == [256, 45, 1, 1, 1]
+
+
+class MemoryWriter:
+    """Takes all, and keeps none."""
+
+    async def commit(self, records: Sequence[OutputRecord], next_offset: OffsetAndMetadata) -> None:
+        assert len(records) > 1
+        assert next_offset.offset > 0
+
+
+async def test_what_is_committed_is_counted(make_bench: MakeBench) -> None:
+    """Each stage has one observation a committed text, and the stages add up to the whole."""
+    bench = make_bench()
+    async with asyncio.TaskGroup() as stages:
+        stages.create_task(bench.pipeline.intake(bench.source([b"a fine film"] * 30 + [b""])))
+        stages.create_task(bench.pipeline.infer())
+    origin = Origin("g", "w", bench.model.ref, bench.model.labels)
+    publishing = Publishing(WorkerSettings(), TopicSettings(), origin, bench.metrics, bench.slot.retire)
+    await publishing.run(bench.slot, MemoryWriter())
+    read = bench.registry.get_sample_value
+    for stage in ("tokenize", "queue", "infer", "wait"):
+        assert read("streamgauge_stage_seconds_count", {"stage": stage}) == 30
+    spent_s = [read("streamgauge_stage_seconds_sum", {"stage": stage}) or 0 for stage in ("tokenize", "queue", "infer")]
+    assert read("ml_model_latency_seconds_sum", {"model": "echo@1"}) == pytest.approx(sum(spent_s))
+    assert read("ml_model_confidence_scores_count", {"model": "echo@1"}) == 30
+    assert read("streamgauge_end_to_end_latency_seconds_count") == 31
+    assert read("streamgauge_dead_letters_total", {"reason": "empty_text"}) == 1
+    labels = [read("ml_model_requests_total", {"model": "echo@1", "label": label}) or 0 for label in bench.model.labels]
+    assert sum(labels) == 30

@@ -7,7 +7,7 @@ import pytest
 from streamgauge.errors import ConfigurationError
 from streamgauge.kafka import client_options
 from streamgauge.settings import KafkaSettings, TopicSettings, load
-from worker.settings import WorkerSettings
+from worker.settings import WorkerSettings, usable_cores
 
 
 @pytest.fixture(autouse=True)
@@ -109,3 +109,24 @@ def test_an_empty_variable_is_an_unset_one(monkeypatch: pytest.MonkeyPatch) -> N
     """Compose files pass `${NAME:-}` for what is not set."""
     monkeypatch.setenv("STREAMGAUGE_WORKER_START_FROM", "")
     assert load(WorkerSettings).start_from is None
+
+
+def test_a_profile_changes_defaults_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is set by name counts more than the profile."""
+    monkeypatch.setenv("STREAMGAUGE_WORKER_PROFILE", "latency")
+    monkeypatch.setenv("STREAMGAUGE_WORKER_COMMIT_INTERVAL_S", "0.5")
+    settings, default = load(WorkerSettings, max_records=7), WorkerSettings(profile="throughput")
+    assert settings.max_batch_tokens < default.max_batch_tokens
+    assert settings.commit_cpu_share > default.commit_cpu_share
+    assert (settings.commit_interval_s, settings.max_records) == (0.5, 7)
+    monkeypatch.setenv("STREAMGAUGE_WORKER_PROFILE", "speed")
+    with pytest.raises(ConfigurationError, match="WORKER_PROFILE: Input should be 'throughput' or 'latency'"):
+        load(WorkerSettings)
+
+
+def test_a_containers_quota_counts_in_whole_cores(tmp_path: Path) -> None:
+    """Never fewer than one core, never more than the affinity says."""
+    cores, quota = usable_cores(tmp_path / "none"), tmp_path / "cpu.max"
+    for text, expected in (("max 100000", cores), ("150000 100000", 1), ("50000 100000", 1), ("99000000 1000", cores)):
+        quota.write_text(f"{text}\n")
+        assert usable_cores(quota) == expected

@@ -10,7 +10,7 @@ from aiokafka.structs import TopicPartition
 from streamgauge.events import Reason
 from tests.records import FakeRecord
 from worker.intake import Refused
-from worker.slot import Credit, Slot
+from worker.slot import Credit, Slot, largest_share
 
 TP = TopicPartition("sentiment.input", 0)
 
@@ -30,12 +30,11 @@ def now_s() -> float:
     return asyncio.get_running_loop().time()
 
 
-async def test_credit_is_exhausted_at_the_limit_and_back_at_half() -> None:
-    """Fetching stops at the limit, of records or of bytes, and goes on when half is free."""
+async def test_credit_is_exhausted_at_the_limit_and_back_at_three_quarters() -> None:
+    """Fetching stops at the limit, of records or of bytes, and goes on when a quarter is free."""
     for credit, record_bytes in ((Credit(4, 1000), 1), (Credit(1000, 4), 1)):
         credit.take(4, 4 * record_bytes)
         waiting = asyncio.ensure_future(credit.available())
-        credit.give_back(1, record_bytes)
         await asyncio.sleep(0)
         assert not waiting.done()
         credit.give_back(1, record_bytes)
@@ -117,3 +116,42 @@ async def test_a_failed_slot_raises() -> None:
     slot.fail(KafkaError("gone"))
     with pytest.raises(KafkaError, match="gone"):
         await slot.run(enough=1, not_before_s=now_s())
+
+
+async def test_while_texts_queue_up_a_run_waits_for_more() -> None:
+    """Past the interval a queue still holds a run back, until it calms down: also by what other slots finish."""
+    credit = Credit(32, 1000)
+    slot, other = slot_with(3, credit), slot_with(3, credit)
+    slot.finish(outcome(0))
+    run = asyncio.ensure_future(slot.run(enough=3, not_before_s=now_s(), at_latest_s=now_s() + 3600))
+    for offset in range(2):
+        await asyncio.sleep(0.01)
+        assert credit.is_queueing
+        assert not run.done()
+        other.finish(outcome(offset))
+    slot.finish(outcome(2))
+    other.finish(outcome(2))
+    assert not credit.is_queueing
+    assert [item.record.offset for item in await run] == [0]
+
+
+async def test_a_queue_does_not_hold_a_run_back_for_ever() -> None:
+    """At the latest time a run leaves, however long the queue is."""
+    slot = slot_with(30, Credit(32, 1000))
+    slot.finish(outcome(0))
+    assert len(await slot.run(enough=3, not_before_s=now_s(), at_latest_s=now_s() + 0.01)) == 1
+
+
+async def test_a_closed_slot_leaves_no_queue_behind() -> None:
+    """What a lost partition had not finished counts no more."""
+    credit = Credit(32, 1000)
+    slot = slot_with(30, credit)
+    slot.finish(outcome(0))
+    slot.close()
+    assert not credit.is_queueing
+
+
+def test_a_stuck_partition_leaves_credit_to_the_others() -> None:
+    """One alone may hold all; partitions that hold equally much are never held back."""
+    assert largest_share(1) == 1
+    assert all(1 / count < largest_share(count) < 0.7 for count in range(2, 100))
