@@ -7,10 +7,14 @@ to go on after a stop.
 import argparse
 import json
 import logging
+import os
 import time
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import torch
 from data import Example, fingerprint, load_split, read_examples
 from reviews import Choice, passages, read_reviews, sentences
 from teacher import load, logits
@@ -18,7 +22,13 @@ from training import token_ids
 
 log = logging.getLogger(__name__)
 
-CHUNK = 4096  # texts labelled, then written, at a time
+CHUNK = 1024  # texts labelled, then written, at a time
+
+Unlabelled = tuple[str, int | None]
+"""A text, and SST-2's label if it is from there."""
+
+_teacher: list[Any] = []
+"""Model and tokenizer, in each process that labels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +46,7 @@ def read_labelled(file: Path) -> list[Labelled]:
     return [Labelled(row["text"], row["label"], tuple(row["logits"])) for row in rows]
 
 
-def texts_to_label(train: list[Example], dev: list[Example]) -> list[tuple[str, int | None]]:
+def texts_to_label(train: list[Example], dev: list[Example]) -> list[Unlabelled]:
     """SST-2's training texts, then those of the reviews that do not stand in the development set."""
     reviews, choice = read_reviews(), Choice()
     unwanted = {fingerprint(example.text) for example in dev}
@@ -44,6 +54,22 @@ def texts_to_label(train: list[Example], dev: list[Example]) -> list[tuple[str, 
         text for text in sentences(reviews, choice) + passages(reviews, choice) if fingerprint(text) not in unwanted
     ]
     return [(example.text, example.label) for example in train] + [(text, None) for text in chosen]
+
+
+def begin(teacher: Path) -> None:
+    """Prepare a process that labels on one thread: two such label more than one with two threads."""
+    torch.set_num_threads(1)
+    _teacher.extend(load(teacher))
+
+
+def label(texts: list[Unlabelled]) -> list[str]:
+    """Lines of the file that is written."""
+    model, tokenizer = _teacher
+    found = logits(model, token_ids(tokenizer, [text for text, _ in texts])).tolist()
+    return [
+        json.dumps({"text": text, "label": label, "logits": [round(value, 4) for value in values]}) + "\n"
+        for (text, label), values in zip(texts, found, strict=True)
+    ]
 
 
 def main() -> None:
@@ -55,19 +81,15 @@ def main() -> None:
     started = time.monotonic()
 
     texts = texts_to_label(load_split(arguments.data).train, read_examples(arguments.data / "dev.tsv"))
-    model, tokenizer = load(arguments.work / "teacher")
     labelled = arguments.work / "labelled.jsonl"
     done = len(read_labelled(labelled)) if labelled.exists() else 0
-    for start in range(done, len(texts), CHUNK):
-        chunk = texts[start : start + CHUNK]
-        labels = logits(model, token_ids(tokenizer, [text for text, _ in chunk])).tolist()
-        lines = [
-            json.dumps({"text": text, "label": label, "logits": [round(value, 4) for value in values]})
-            for (text, label), values in zip(chunk, labels, strict=True)
-        ]
-        with labelled.open("a", encoding="utf-8") as file:
-            file.write("\n".join(lines) + "\n")
-        log.info("%d of %d texts, %.0f s", start + len(chunk), len(texts), time.monotonic() - started)
+    chunks = [texts[start : start + CHUNK] for start in range(done, len(texts), CHUNK)]
+    with ProcessPoolExecutor(os.cpu_count(), initializer=begin, initargs=(arguments.work / "teacher",)) as pool:
+        for lines in pool.map(label, chunks):
+            with labelled.open("a", encoding="utf-8") as file:
+                file.write("".join(lines))
+            done += len(lines)
+            log.info("%d of %d texts, %.0f s", done, len(texts), time.monotonic() - started)
 
 
 if __name__ == "__main__":
