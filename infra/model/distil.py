@@ -35,7 +35,8 @@ class Recipe:
     learning_rate: float = 8e-5
     temperature: float = 2.0
     soft_share: float = 0.8  # of the loss; the rest is SST-2's labels, where there are any
-    averaging: float = 0.999  # the share that the averaged weights keep at each step
+    averaging: float = 0.99  # the share that the averaged weights keep each time
+    averaged_every: int = 10  # steps
 
 
 def loss(logits: torch.Tensor, teacher: torch.Tensor, labels: torch.Tensor, recipe: Recipe) -> torch.Tensor:
@@ -104,7 +105,8 @@ def distil(
         return loss(logits, teacher[batch], labels[batch], recipe)
 
     def after_step(step: int) -> None:
-        student.averaged.update_parameters(student.model)
+        if step % recipe.averaged_every == 0:
+            student.averaged.update_parameters(student.model)
         if step % len(epochs[0]) == 0:
             history.append({"epoch": step // len(epochs[0]), **evaluate(result, tokenizer, held_out)})
             log.info("%s", history[-1])
