@@ -30,7 +30,7 @@ class Recipe:
     """Every choice of the distillation."""
 
     seed: int = 7
-    epochs: int = 5
+    epochs: int = 4
     batch_size: int = 64
     learning_rate: float = 8e-5
     temperature: float = 2.0

@@ -11,6 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import onnx
 from calibrate import calibration_error, fit_temperature, likelihood_loss
 from card import difference, percent, recipe_fields, write_card
 from data import Example, load_split, read_examples
@@ -40,6 +41,12 @@ def export_float(checkpoint: Path, directory: Path) -> Path:
     """Export the checkpoint with optimum; return the fp32 ONNX file."""
     main_export(str(checkpoint), directory, task="text-classification", do_validation=False)
     return directory / "model.onnx"
+
+
+def write_int8(checkpoint: Path, float_file: Path, int8_file: Path) -> None:
+    """Quantise the fp32 ONNX file."""
+    config = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))
+    onnx.save(quantize(onnx.load(float_file), config), int8_file)
 
 
 def write_json(file: Path, value: Any) -> None:
@@ -110,7 +117,7 @@ def export(work: Path, data: Path, output: Path) -> None:
     int8_file = output / "model.onnx"
     with TemporaryDirectory() as directory:
         float_file = export_float(checkpoint, Path(directory))
-        quantize(float_file, int8_file)
+        write_int8(checkpoint, float_file, int8_file)
         held_out_logits = all_logits(onnx_model(int8_file), held_out.rows)
         temperature = fit_temperature(held_out_logits, held_out.labels)
         fields = measured(checkpoint, float_file, int8_file, dev, held_out, temperature)
