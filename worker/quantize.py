@@ -12,7 +12,7 @@ Of the last layer only the first token is computed beyond keys and values, since
 Only `streamgauge export` imports this module: `onnx` comes with its extra.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 

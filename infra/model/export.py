@@ -5,6 +5,7 @@ import os
 os.environ["HF_HUB_OFFLINE"] = "1"  # before transformers is imported, which reads it
 
 import argparse
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -29,10 +30,11 @@ from optimum.exporters.onnx import main_export
 from scoring import all_logits, onnx_model, probabilities, torch_model
 from tokenizers import Tokenizer
 from training import token_ids
+
 from worker.quantize import quantize
 
 HERE = Path(__file__).parent
-NAME, VERSION = "distilbert-sst2-compact", "2.0.0"
+NAME, VERSION, LICENSE = "distilbert-sst2-compact", "2.0.0", "Apache-2.0"
 ONLY_FOR_TRANSFORMERS = ("dtype", "initializer_range", "qa_dropout", "transformers_version")
 MIXED_ROWS = 200
 
@@ -57,8 +59,16 @@ def write_config(checkpoint: Path, file: Path, temperature: float) -> None:
     """The checkpoint's configuration without what only transformers reads, plus our own section."""
     config = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))
     kept = {key: value for key, value in config.items() if key not in ONLY_FOR_TRANSFORMERS}
-    kept["streamgauge"] = {"name": NAME, "version": VERSION, "temperature": temperature}
+    kept["streamgauge"] = {"name": NAME, "version": VERSION, "license": LICENSE, "temperature": temperature}
     write_json(file, kept)
+
+
+def digest_of(directory: Path) -> str:
+    """The digest of what decides a score, as the worker makes it."""
+    digest = hashlib.sha256()
+    for name in ("config.json", "model.onnx", "tokenizer.json"):
+        digest.update(hashlib.sha256((directory / name).read_bytes()).digest())
+    return f"sha256:{digest.hexdigest()}"
 
 
 class Texts:
@@ -129,7 +139,8 @@ def export(work: Path, data: Path, output: Path) -> None:
     profile = reference_profile(trained, tokenizer.token_to_id("[UNK]"), probabilities(held_out_logits, temperature))
     write_json(output / "reference-profile.json", profile | {"accuracy_by_length": accuracy_by_length(right, dev.rows)})
     texts = json.loads((HERE / "known-texts.json").read_text(encoding="utf-8"))
-    write_json(output / "known-answers.json", known_answers(model, tokenizer, texts, temperature))
+    answers = known_answers(model, tokenizer, texts, temperature)
+    write_json(output / "known-answers.json", {"digest": digest_of(output)} | answers)
     fields |= calibrated(int8_file, dev, temperature) | recipe_fields(work / "teacher", checkpoint)
     write_card(output, fields | {"name": NAME, "version": VERSION, "longest_tokens": max(map(len, trained))})
 
