@@ -80,7 +80,7 @@ def checkpoint_weights(model: onnx.ModelProto) -> Weights:
 
 
 def quantize_columns(matrix: Array) -> tuple[Array, Array]:
-    """int8 values, shaped like `matrix` [inputs, outputs], and float32 scales [outputs], within the two bounds above."""
+    """int8 values, shaped like `matrix` [inputs, outputs], and float32 scales [outputs], within both bounds."""
     pairs = np.pad(matrix, ((0, len(matrix) % 2), (0, 0))).reshape(-1, 2, matrix.shape[1])
     same_sign = np.maximum(np.clip(pairs, 0, None).sum(axis=1), np.clip(-pairs, 0, None).sum(axis=1))
     # The half unit is what rounding may add to each of a pair.
@@ -131,7 +131,9 @@ class _Graph:
         logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch_size", labels])
         graph = helper.make_graph(self.nodes, _BODY, tokens, [logits], list(self.constants.values()))
         opset = [helper.make_opsetid("", OPSET)]
-        return helper.make_model(graph, opset_imports=opset, ir_version=IR_VERSION, producer_name="streamgauge")
+        model = helper.make_model(graph, opset_imports=opset, ir_version=IR_VERSION, producer_name="streamgauge")
+        helper.set_model_props(model, {"quantization": "int8-rows"})
+        return model
 
 
 @dataclass(frozen=True)
