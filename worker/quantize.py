@@ -1,0 +1,277 @@
+"""Rewrite an exported DistilBERT classifier so that it computes in int8, each text by itself.
+
+The usual dynamic quantisation has one scale per activation tensor, so a text's score depends on its batch-mates. Here
+each activation row (one token) has a scale of its own, each weight column another, and the product is exact in int32::
+
+    row scale = max |row| / 127                      ReduceMax over the row
+    q         = round(row / row scale) + 128         QuantizeLinear along axis 0, uint8
+    y         = (q - 128) @ w * column scale * row scale
+
+Of the last layer only the first token is computed beyond keys and values, since the classifier reads no other.
+
+Only `streamgauge export` imports this module: `onnx` comes with its extra.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+Array = NDArray[Any]
+Weights = Mapping[str, Array]
+"""By the names of a Hugging Face checkpoint; matrices are [inputs, outputs]."""
+
+MAX_WEIGHT = 127
+MAX_PAIR = 128
+"""What two weights of like sign may add up to, of inputs 2i and 2i + 1 of a column.
+
+x86 without VNNI multiplies uint8 by int8 and adds such pairs in 16 bits, saturating: 255 * 128 = 32,640 still fits.
+"""
+ACTIVATION_LEVELS, ACTIVATION_ZERO = 127, 128
+GELU_MIN = 0.17  # GELU is never below -0.16998
+LAYER_NORM_EPSILON = 1e-12
+OPSET, IR_VERSION = 18, 8
+_BODY = "distilbert"
+
+
+class QuantizeError(ValueError):
+    """The model is none that this module can rewrite."""
+
+
+def quantize(model: onnx.ModelProto, config: Mapping[str, Any]) -> onnx.ModelProto:
+    """An fp32 DistilBERT sequence classifier, as optimum exports it, computing in int8; `config`: its config.json.
+
+    Inputs and output keep their names: `input_ids` and `attention_mask`, int64 [texts, tokens]; `logits`. Raises
+    QuantizeError.
+    """
+    if config.get("activation") not in ("gelu", "relu"):
+        raise QuantizeError(f"activation {config.get('activation')!r}: only gelu and relu can be quantised")
+    weights = checkpoint_weights(model)
+    classifier = _Classifier(_Graph(), weights, config["n_layers"], config["n_heads"], config["activation"])
+    try:
+        logits = classifier.logits()
+    except KeyError as missing:
+        raise QuantizeError(f"no weight {missing} in the exported model") from None
+    result = classifier.graph.model(logits, labels=len(weights["classifier.bias"]))
+    onnx.checker.check_model(result, full_check=True)
+    return result
+
+
+def checkpoint_weights(model: onnx.ModelProto) -> Weights:
+    """Find each weight again: the exporter keeps the names of biases and tables, and renames the matrices of MatMul."""
+    found = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    matrix_of = {
+        node.output[0]: node.input[1]
+        for node in model.graph.node
+        if node.op_type == "MatMul" and node.input[1] in found
+    }
+    for node in model.graph.node:
+        if node.op_type == "Add":
+            for bias, product in (node.input, reversed(node.input)):
+                if bias in found and product in matrix_of:
+                    found[bias.removesuffix("bias") + "weight"] = found[matrix_of[product]]
+        elif node.op_type == "Gemm" and any(a.name == "transB" and a.i for a in node.attribute):
+            found[node.input[1]] = found[node.input[1]].T
+    return found
+
+
+def quantize_columns(matrix: Array) -> tuple[Array, Array]:
+    """int8 values, shaped like `matrix` [inputs, outputs], and float32 scales [outputs], within both bounds."""
+    pairs = np.pad(matrix, ((0, len(matrix) % 2), (0, 0))).reshape(-1, 2, matrix.shape[1])
+    same_sign = np.maximum(np.clip(pairs, 0, None).sum(axis=1), np.clip(-pairs, 0, None).sum(axis=1))
+    # The half unit is what rounding may add to each of a pair.
+    scales = np.maximum(np.abs(matrix).max(axis=0) / MAX_WEIGHT, same_sign.max(axis=0) / (MAX_PAIR - 1))
+    scales = np.where(scales == 0, 1, scales).astype(np.float32)
+    return np.rint(matrix / scales).astype(np.int8), scales
+
+
+def quantize_rows(table: Array) -> tuple[Array, Array]:
+    """int8 values, shaped like `table`, and float32 scales [rows, 1]."""
+    peaks = np.abs(table).max(axis=1, keepdims=True)
+    scales = (np.where(peaks == 0, 1, peaks) / MAX_WEIGHT).astype(np.float32)
+    return np.rint(table / scales).astype(np.int8), scales
+
+
+@dataclass
+class _Graph:
+    """An ONNX graph as it grows."""
+
+    nodes: list[onnx.NodeProto] = field(default_factory=list)
+    constants: dict[str, onnx.TensorProto] = field(default_factory=dict)
+
+    def add(self, op: str, *inputs: str, outputs: int = 1, **attributes: Any) -> Any:
+        """Append a node; return the name of its output, or the names of several."""
+        number = len(self.nodes)
+        names = [f"{op}_{number}" if outputs == 1 else f"{op}_{number}.{index}" for index in range(outputs)]
+        self.nodes.append(helper.make_node(op, inputs, names, name=f"{op}_{number}", **attributes))
+        return names[0] if outputs == 1 else names
+
+    def constant(self, name: str, value: Any) -> str:
+        """Name of a constant; the first value given under a name is kept."""
+        if name not in self.constants:
+            self.constants[name] = numpy_helper.from_array(np.array(value, order="C"), name)
+        return name
+
+    def integers(self, *values: int) -> str:
+        return self.constant("_".join(map(str, ("integers", *values))), np.array(values, np.int64))
+
+    def number(self, value: float) -> str:
+        return self.constant(f"number_{value:g}", np.float32(value))
+
+    def model(self, output: str, labels: int) -> onnx.ModelProto:
+        tokens = [
+            helper.make_tensor_value_info(name, TensorProto.INT64, ["batch_size", "sequence_length"])
+            for name in ("input_ids", "attention_mask")
+        ]
+        self.nodes.append(helper.make_node("Identity", [output], ["logits"], name="logits"))
+        logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch_size", labels])
+        graph = helper.make_graph(self.nodes, _BODY, tokens, [logits], list(self.constants.values()))
+        opset = [helper.make_opsetid("", OPSET)]
+        model = helper.make_model(graph, opset_imports=opset, ir_version=IR_VERSION, producer_name="streamgauge")
+        helper.set_model_props(model, {"quantization": "int8-rows"})
+        return model
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Quantised activations: uint8 [rows, columns] and float scales [rows, 1]."""
+
+    values: str
+    scales: str
+
+
+@dataclass
+class _Classifier:
+    """Adds DistilBERT to a graph. Hidden states are [rows, width], a row for each token of the batch."""
+
+    graph: _Graph
+    weights: Weights
+    layers: int
+    heads: int
+    activation: str
+
+    def __post_init__(self) -> None:
+        add, graph = self.graph.add, self.graph
+        self.width = len(self.weights[f"{_BODY}.embeddings.LayerNorm.bias"])
+        self.texts = add("Shape", "input_ids", start=0, end=1)
+        self.tokens = add("Shape", "input_ids", start=1, end=2)
+        shown = add("Cast", add("Unsqueeze", "attention_mask", graph.integers(1, 2)), to=TensorProto.FLOAT)
+        hidden = add("Sub", graph.number(1), shown)
+        self.mask = add("Mul", hidden, graph.constant("lowest", np.finfo(np.float32).min))
+
+    def logits(self) -> str:
+        states = self._embedded()
+        for number in range(self.layers):
+            states = self._layer(f"{_BODY}.transformer.layer.{number}", states, first_only=number == self.layers - 1)
+        pooled = self.graph.add("Relu", self._float_linear("pre_classifier", states))
+        return self._float_linear("classifier", pooled)
+
+    def _embedded(self) -> str:
+        add, graph = self.graph.add, self.graph
+        table = f"{_BODY}.embeddings.position_embeddings.weight"
+        every = graph.constant("positions", np.arange(len(self.weights[table])))
+        positions = add("Slice", every, graph.integers(0), self.tokens)
+        words = self._looked_up(f"{_BODY}.embeddings.word_embeddings.weight", "input_ids")
+        both = add("Add", words, self._looked_up(table, positions))
+        return self._flat(self._normalised(f"{_BODY}.embeddings.LayerNorm", both))
+
+    def _layer(self, name: str, states: str, *, first_only: bool) -> str:
+        """One transformer layer; `first_only`: for the first token of each text alone, [texts, width]."""
+        add = self.graph.add
+        asking = self._first_tokens(states) if first_only else states
+        context = self._attention(f"{name}.attention", states, asking if first_only else None)
+        attended = add("Add", self._linear(f"{name}.attention.out_lin", self._quantized(context)), asking)
+        states = self._normalised(f"{name}.sa_layer_norm", attended)
+        inner = self._activated(self._linear(f"{name}.ffn.lin1", self._quantized(states)))
+        fed = add("Add", self._linear(f"{name}.ffn.lin2", self._quantized(inner, activated=True)), states)
+        return self._normalised(f"{name}.output_layer_norm", fed)
+
+    def _attention(self, name: str, states: str, asking: str | None) -> str:
+        """Self-attention without its output projection; `asking`: the first tokens, if only they ask."""
+        add, graph = self.graph.add, self.graph
+        rows = self._quantized(states)
+        if asking is None:
+            query, key, value = self._heads(self._projected(name, "qkv", rows), 3, self.tokens)
+        else:
+            [query] = self._heads(self._projected(name, "q", self._quantized(asking)), 1, graph.integers(1))
+            key, value = self._heads(self._projected(name, "kv", rows), 2, self.tokens)
+        scores = add("MatMul", query, add("Transpose", key, perm=[0, 1, 3, 2]))
+        shares = add("Softmax", add("Add", scores, self.mask), axis=-1)
+        return self._flat(add("Transpose", add("MatMul", shares, value), perm=[0, 2, 1, 3]))
+
+    def _projected(self, name: str, which: str, rows: _Rows) -> str:
+        """Queries, keys or values, or several side by side; scores are scaled here, in the weights of the queries."""
+        scale = {"q": (self.width // self.heads) ** -0.5}
+        kinds = [(f"{name}.{kind}_lin", scale.get(kind, 1.0)) for kind in which]
+        matrix = np.concatenate([self.weights[f"{kind}.weight"] * factor for kind, factor in kinds], axis=1)
+        bias = np.concatenate([self.weights[f"{kind}.bias"] * factor for kind, factor in kinds])
+        return self._product(f"{name}.{which}", rows, matrix, bias)
+
+    def _heads(self, projected: str, count: int, tokens: str) -> list[str]:
+        """[rows, count * width] to `count` tensors [texts, heads, tokens, width / heads]."""
+        add, graph = self.graph.add, self.graph
+        size = self.width // self.heads
+        shape = add("Concat", self.texts, tokens, graph.integers(count, self.heads, size), axis=0)
+        split = add("Transpose", add("Reshape", projected, shape), perm=[2, 0, 3, 1, 4])
+        return [add("Gather", split, graph.constant(f"index_{i}", np.int64(i)), axis=0) for i in range(count)]
+
+    def _quantized(self, states: str, *, activated: bool = False) -> _Rows:
+        """Each row to uint8; after the activation, which is hardly negative, its largest value bounds it."""
+        add, graph = self.graph.add, self.graph
+        peaks = add("ReduceMax", states if activated else add("Abs", states), graph.integers(-1), keepdims=0)
+        # A least value, so that a row of zeros is not divided by zero.
+        peaks = add("Max", peaks, graph.number(GELU_MIN if activated else 1e-20))
+        scales = add("Mul", peaks, graph.number(1 / ACTIVATION_LEVELS))
+        zeros = add("Expand", graph.constant("zero_1", np.array([ACTIVATION_ZERO], np.uint8)), add("Shape", scales))
+        values = add("QuantizeLinear", states, scales, zeros, axis=0)
+        return _Rows(values, add("Unsqueeze", scales, graph.integers(1)))
+
+    def _linear(self, name: str, rows: _Rows) -> str:
+        return self._product(name, rows, self.weights[f"{name}.weight"], self.weights[f"{name}.bias"])
+
+    def _product(self, name: str, rows: _Rows, matrix: Array, bias: Array) -> str:
+        add, graph = self.graph.add, self.graph
+        values, scales = quantize_columns(matrix)
+        zero = graph.constant("zero", np.uint8(ACTIVATION_ZERO))
+        product = add("MatMulInteger", rows.values, graph.constant(f"{name}.int8", values), zero)
+        scaled = add("Mul", add("Cast", product, to=TensorProto.FLOAT), graph.constant(f"{name}.scale", scales))
+        return str(add("Add", add("Mul", scaled, rows.scales), graph.constant(f"{name}.bias", bias)))
+
+    def _float_linear(self, name: str, states: str) -> str:
+        matrix, bias = (
+            self.graph.constant(f"{name}.{part}", self.weights[f"{name}.{part}"]) for part in ("weight", "bias")
+        )
+        return str(self.graph.add("Gemm", states, matrix, bias))
+
+    def _activated(self, states: str) -> str:
+        add, graph = self.graph.add, self.graph
+        if self.activation == "relu":
+            return str(add("Relu", states))
+        # The pattern that ONNX Runtime fuses into one GELU, with the bias before it.
+        erf = add("Erf", add("Div", states, graph.number(2**0.5)))
+        return str(add("Mul", add("Mul", states, add("Add", erf, graph.number(1))), graph.number(0.5)))
+
+    def _looked_up(self, name: str, indices: str) -> str:
+        """Rows of a table that stays int8 in memory."""
+        add, graph = self.graph.add, self.graph
+        values, scales = quantize_rows(self.weights[name])
+        rows = add("Cast", add("Gather", graph.constant(f"{name}.int8", values), indices), to=TensorProto.FLOAT)
+        return str(add("Mul", rows, add("Gather", graph.constant(f"{name}.scale", scales), indices)))
+
+    def _normalised(self, name: str, states: str) -> str:
+        scale, bias = (
+            self.graph.constant(f"{name}.{part}", self.weights[f"{name}.{part}"]) for part in ("weight", "bias")
+        )
+        return str(self.graph.add("LayerNormalization", states, scale, bias, axis=-1, epsilon=LAYER_NORM_EPSILON))
+
+    def _first_tokens(self, states: str) -> str:
+        add, graph = self.graph.add, self.graph
+        shape = add("Concat", self.texts, self.tokens, graph.integers(self.width), axis=0)
+        return str(add("Gather", add("Reshape", states, shape), graph.constant("index_0", np.int64(0)), axis=1))
+
+    def _flat(self, states: str) -> str:
+        return str(self.graph.add("Reshape", states, self.graph.integers(-1, self.width)))
