@@ -6,7 +6,8 @@ never content.
 """
 
 import csv
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -86,13 +87,15 @@ def read(path: Path) -> Iterator[Sample]:
     line.
     """
     if not _has_fields(path):
-        yield from lines(_decoded(path))
+        with closing(_decoded(path)) as decoded:
+            yield from lines(decoded)
         return
-    for row in _rows(path, TEXT):
-        text = row.get(TEXT)
-        if text is not None:
-            label = row.get(LABEL, max_chars=MAX_LABEL_CHARS)
-            yield Sample(text, normalise_label(label) if label else None, row.get(ID, max_chars=MAX_ID_CHARS))
+    with closing(_rows(path, TEXT)) as rows:
+        for row in rows:
+            text = row.get(TEXT)
+            if text is not None:
+                label = row.get(LABEL, max_chars=MAX_LABEL_CHARS)
+                yield Sample(text, normalise_label(label) if label else None, row.get(ID, max_chars=MAX_ID_CHARS))
 
 
 def lines(stream: Iterable[str]) -> Iterator[Sample]:
@@ -119,12 +122,13 @@ def read_feedback(path: Path) -> Iterator[Feedback]:
     """
     if not _has_fields(path):
         raise ConfigurationError(f"{path}: labels are read from {', '.join((*TABLES, *JSON_LINES))}")
-    for row in _rows(path, ID, LABEL):
-        yield Feedback(
-            id=row.require(ID, max_chars=MAX_ID_CHARS),
-            label=normalise_label(row.require(LABEL, max_chars=MAX_LABEL_CHARS)),
-            source=row.get(SOURCE, max_chars=MAX_LABEL_CHARS),
-        )
+    with closing(_rows(path, ID, LABEL)) as rows:
+        for row in rows:
+            yield Feedback(
+                id=row.require(ID, max_chars=MAX_ID_CHARS),
+                label=normalise_label(row.require(LABEL, max_chars=MAX_LABEL_CHARS)),
+                source=row.get(SOURCE, max_chars=MAX_LABEL_CHARS),
+            )
 
 
 def normalise_label(label: str) -> str:
@@ -136,16 +140,17 @@ def _has_fields(path: Path) -> bool:
     return path.suffix.lower() in (*TABLES, *JSON_LINES)
 
 
-def _rows(path: Path, *required: Names) -> Iterator[_Row]:
+def _rows(path: Path, *required: Names) -> Generator[_Row, None, None]:
     """The records of a file with fields; a table's header must have the required columns."""
-    return _table(path, required) if path.suffix.lower() in TABLES else _json_lines(path)
+    with closing(_decoded(path)) as decoded:
+        yield from _table(path, decoded, required) if path.suffix.lower() in TABLES else _json_lines(path, decoded)
 
 
-def _table(path: Path, required: Iterable[Names]) -> Iterator[_Row]:
+def _table(path: Path, decoded: Iterable[str], required: Iterable[Names]) -> Iterator[_Row]:
     reader = (
-        csv.reader(_decoded(path), delimiter="\t", quoting=csv.QUOTE_NONE, strict=True)
+        csv.reader(decoded, delimiter="\t", quoting=csv.QUOTE_NONE, strict=True)
         if path.suffix.lower() == ".tsv"
-        else csv.reader(_decoded(path), strict=True)
+        else csv.reader(decoded, strict=True)
     )
     try:
         header = [name.strip().lower() for name in next(reader, [])]
@@ -169,8 +174,8 @@ def _check_header(path: Path, header: list[str], required: Iterable[Names]) -> N
             )
 
 
-def _json_lines(path: Path) -> Iterator[_Row]:
-    for number, line in enumerate(_decoded(path), 1):
+def _json_lines(path: Path, decoded: Iterable[str]) -> Iterator[_Row]:
+    for number, line in enumerate(decoded, 1):
         if not line.strip():
             continue
         try:
@@ -180,8 +185,8 @@ def _json_lines(path: Path) -> Iterator[_Row]:
         yield _Row(path, number, fields)
 
 
-def _decoded(path: Path) -> Iterator[str]:
-    """The lines of a UTF-8 file, decoded one by one so that the broken one can be named."""
+def _decoded(path: Path) -> Generator[str, None, None]:
+    """The lines of a UTF-8 file, decoded one by one so that the broken one can be named. To be closed: so is the file."""
     number = 0
     try:
         with path.open("rb") as file:
