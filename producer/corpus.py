@@ -186,7 +186,7 @@ def _json_lines(path: Path, decoded: Iterable[str]) -> Iterator[_Row]:
 
 
 def _decoded(path: Path) -> Generator[str, None, None]:
-    """The lines of a UTF-8 file, decoded one by one so that the broken one can be named. To be closed: so is the file."""
+    """The lines of a UTF-8 file, decoded one by one so that the broken one can be named. Closing it closes the file."""
     number = 0
     try:
         with path.open("rb") as file:
