@@ -211,7 +211,7 @@ def test_a_download_that_ends_halfway_is_continued(
     asked[:] = ["never again"] * 20
 
     told: list[str] = []
-    assert len(jars.class_path(None, told.append)) == 45
+    assert len(jars.class_path(None, told.append)) == 46
     assert kept.isdisjoint(asked)
     assert told[0].startswith("downloading Apache Kafka 4.4.0: 0 of ")
 

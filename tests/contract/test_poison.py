@@ -65,7 +65,7 @@ async def test_the_brake_stops_a_worker_that_writes_dead_letters_only(kafka: Kaf
     """Too large a share of dead letters ends the process and names the setting; what was committed is right."""
     stream = await Stream.create(kafka.bootstrap_servers)
     inputs = await stream.publish([Input(b"\xff", Reason.NOT_UTF8)] * 4000)
-    settings = WorkerSettings(group=stream.group, brake_records=300, commit_records=50)
+    settings = WorkerSettings(group=stream.group, brake_records=300, commit_records=50, max_records=1000)
     worker = Worker(stream.kafka, stream.topics, settings, CollectorRegistry(), EchoModel())
     with pytest.raises(ExceptionGroup) as caught:
         await worker.run(asyncio.Event())

@@ -123,7 +123,8 @@ async def test_a_worker_at_work_revives_a_group_deleted_under_it(kafka: Kafka, t
     """Frozen for longer than its session it was not fenced: it goes on from where it was and commits again."""
     stream = await Stream.create(kafka.bootstrap_servers, partitions=1)
     inputs = await stream.publish(generate(2000, seed=24))
-    async with Replica(stream, "a", tmp_path, step="committed", nth=2, settings=SHORT_SESSION) as a:
+    at_work = SHORT_SESSION | {"max_records": 500}  # so that there is something left to commit
+    async with Replica(stream, "a", tmp_path, step="committed", nth=2, settings=at_work) as a:
         await a.frozen()
         await delete_empty_group(stream)
         a.send(signal.SIGCONT)
