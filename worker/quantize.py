@@ -38,6 +38,14 @@ LEAST = {"gelu": -0.17, "relu": 0.0}
 LAYER_NORM_EPSILON = 1e-12
 OPSET, IR_VERSION = 18, 8
 _BODY = "distilbert"
+_PARTS = {
+    "MatMul": ("weight",),
+    "Add": ("bias",),
+    "Gemm": ("weight", "bias"),
+    "Gather": ("weight",),
+    "LayerNormalization": ("weight", "bias"),
+}
+"""Which of a module's weights are the constants among a node's inputs."""
 
 
 class QuantizeError(ValueError):
@@ -64,21 +72,24 @@ def quantize(model: onnx.ModelProto, config: Mapping[str, Any]) -> onnx.ModelPro
 
 
 def checkpoint_weights(model: onnx.ModelProto) -> Weights:
-    """Find each weight again: the exporter keeps the names of biases and tables, and renames the matrices of MatMul."""
-    found = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
-    matrix_of = {
-        node.output[0]: node.input[1]
-        for node in model.graph.node
-        if node.op_type == "MatMul" and node.input[1] in found
-    }
+    """Find each weight again, by the module that a node is named after, as in `/distilbert/…/q_lin/MatMul`.
+
+    The constants' own names do not help: the exporter renames the matrices, and keeps one of several equal tensors.
+    """
+    constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    constants |= {node.output[0]: constants[node.input[0]] for node in model.graph.node if _is_copy(node, constants)}
+    found = {}
     for node in model.graph.node:
-        if node.op_type == "Add":
-            for bias, product in (node.input, reversed(node.input)):
-                if bias in found and product in matrix_of:
-                    found[bias.removesuffix("bias") + "weight"] = found[matrix_of[product]]
-        elif node.op_type == "Gemm" and any(a.name == "transB" and a.i for a in node.attribute):
-            found[node.input[1]] = found[node.input[1]].T
+        module = node.name.strip("/").rpartition("/")[0].replace("/", ".")
+        given = (constants[name] for name in node.input if name in constants)
+        for part, value in zip(_PARTS.get(node.op_type, ()), given, strict=False):
+            transposed = node.op_type == "Gemm" and part == "weight" and any(a.name == "transB" for a in node.attribute)
+            found[f"{module}.{part}"] = value.T if transposed else value
     return found
+
+
+def _is_copy(node: onnx.NodeProto, constants: Mapping[str, Array]) -> bool:
+    return node.op_type == "Identity" and node.input[0] in constants
 
 
 def quantize_columns(matrix: Array) -> tuple[Array, Array]:

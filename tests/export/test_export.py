@@ -52,7 +52,7 @@ def assert_nothing_in(directory: Path) -> None:
 
 
 def test_a_model_of_full_size_becomes_a_model_directory(tmp_path: Path) -> None:
-    """66 million parameters, three labels, a licence: exported in int8, checked, described, and loaded by the worker."""
+    """66 million parameters, three labels, a licence: exported in int8, checked, described, loaded by the worker."""
     source = checkpoint(tmp_path / "source", id2label={0: "bad", 1: "so so", 2: "good"})
     (source / "README.md").write_text("---\nlicense: mit\n---\n# A model\n")
     (source / "LICENSE").write_text("MIT License")

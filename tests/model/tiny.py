@@ -21,10 +21,14 @@ class _Tiny:
         self.random, self.activation = random, activation
         self.nodes: list[onnx.NodeProto] = []
         self.constants: list[onnx.TensorProto] = []
+        self.shared = ""
 
-    def add(self, op: str, *inputs: str, **attributes: Any) -> str:
+    def add(self, op: str, *inputs: str, of: str = "", **attributes: Any) -> str:
+        """Append a node, named after the module that it is `of`."""
         name = f"{op}_{len(self.nodes)}"
-        self.nodes.append(helper.make_node(op, inputs, [name], **attributes))
+        self.nodes.append(
+            helper.make_node(op, inputs, [name], f"/{of.replace('.', '/')}/{op}" if of else "", **attributes)
+        )
         return name
 
     def constant(self, name: str, value: Any) -> str:
@@ -39,12 +43,16 @@ class _Tiny:
         return self.constant(name, values)
 
     def linear(self, name: str, states: str, inputs: int, outputs: int) -> str:
-        product = self.add("MatMul", states, self.weight(f"onnx::MatMul_{len(self.constants)}", inputs, outputs))
-        return self.add("Add", self.weight(f"{name}.bias", outputs), product)
+        matrix = self.weight(f"onnx::MatMul_{len(self.constants)}", inputs, outputs)
+        if name.endswith(("k_lin", "v_lin")):  # the exporter keeps one of several equal tensors
+            bias = self.shared = self.shared or self.weight(f"{name}.bias", outputs)
+        else:
+            bias = self.weight(f"{name}.bias", outputs)
+        return self.add("Add", bias, self.add("MatMul", states, matrix, of=name), of=name)
 
     def norm(self, name: str, states: str) -> str:
         scale = self.constant(f"{name}.weight", (1 + self.random.normal(0, 0.1, WIDTH)).astype(np.float32))
-        return self.add("LayerNormalization", states, scale, self.weight(f"{name}.bias", WIDTH), epsilon=1e-12)
+        return self.add("LayerNormalization", states, scale, self.weight(f"{name}.bias", WIDTH), of=name, epsilon=1e-12)
 
     def heads(self, states: str) -> str:
         parts = self.add("Reshape", states, self.integers(0, 0, CONFIG["n_heads"], WIDTH // CONFIG["n_heads"]))
@@ -66,16 +74,21 @@ class _Tiny:
             f"{name}.output_layer_norm", self.add("Add", self.linear(f"{name}.ffn.lin2", inner, INNER, WIDTH), states)
         )
 
-    def classified(self, name: str, states: str, outputs: int) -> list[str]:
-        return [states, self.weight(f"{name}.weight", outputs, WIDTH), self.weight(f"{name}.bias", outputs)]
+    def looked_up(self, kind: str, rows: int, indices: str) -> str:
+        name = f"distilbert.embeddings.{kind}_embeddings"
+        return self.add("Gather", self.weight(f"{name}.weight", rows, WIDTH), indices, of=name)
+
+    def classified(self, name: str, states: str, outputs: int) -> str:
+        matrix, bias = self.weight(f"{name}.weight", outputs, WIDTH), self.weight(f"{name}.bias", outputs)
+        return self.add("Gemm", states, matrix, bias, of=name, transB=1)
 
     def model(self) -> onnx.ModelProto:
         embeddings = "distilbert.embeddings"
-        words = self.weight(f"{embeddings}.word_embeddings.weight", VOCABULARY, WIDTH)
-        places = self.weight(f"{embeddings}.position_embeddings.weight", POSITIONS, WIDTH)
         length = self.add("Shape", "input_ids", start=1, end=2)
         numbers = self.add("Slice", self.constant("numbers", np.arange(POSITIONS)), self.integers(0), length)
-        states = self.add("Add", self.add("Gather", words, "input_ids"), self.add("Gather", places, numbers))
+        states = self.add(
+            "Add", self.looked_up("word", VOCABULARY, "input_ids"), self.looked_up("position", POSITIONS, numbers)
+        )
         states = self.norm(f"{embeddings}.LayerNorm", states)
         shown = self.add("Cast", self.add("Unsqueeze", "attention_mask", self.integers(1, 2)), to=TensorProto.FLOAT)
         hidden = self.add("Sub", self.constant("one", np.float32(1)), shown)
@@ -83,8 +96,8 @@ class _Tiny:
         for number in range(CONFIG["n_layers"]):
             states = self.layer(f"distilbert.transformer.layer.{number}", states, mask)
         first = self.add("Gather", states, self.constant("first", np.int64(0)), axis=1)
-        pooled = self.add("Relu", self.add("Gemm", *self.classified("pre_classifier", first, WIDTH), transB=1))
-        self.nodes.append(helper.make_node("Gemm", self.classified("classifier", pooled, LABELS), ["logits"], transB=1))
+        pooled = self.add("Relu", self.classified("pre_classifier", first, WIDTH))
+        self.nodes.append(helper.make_node("Identity", [self.classified("classifier", pooled, LABELS)], ["logits"]))
         inputs = [
             helper.make_tensor_value_info(name, TensorProto.INT64, ["batch_size", "sequence_length"])
             for name in ("input_ids", "attention_mask")
