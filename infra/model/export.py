@@ -1,4 +1,4 @@
-"""Turn a fine-tuned checkpoint into a model directory: ONNX with int8 weights, and all that describes it."""
+"""Turn the student into a model directory: quantised ONNX, and all that describes it."""
 
 import os
 
@@ -9,29 +9,32 @@ import hashlib
 import json
 import shutil
 from pathlib import Path
-from string import Template
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import numpy as np
 import onnx
+from calibrate import calibration_error, fit_temperature, likelihood_loss
+from card import difference, percent, recipe_fields, write_card
 from data import Example, load_split, read_examples
+from label import read_labelled
 from measure import (
+    accuracy_by_length,
     batch_effect,
-    correct,
     known_answers,
+    labels_of,
     reference_profile,
     rows_of_mixed_length,
     run_milliseconds,
 )
 from optimum.exporters.onnx import main_export
-from scoring import Floats, onnx_model, score, token_ids, torch_model
-from store_int8 import store_int8
+from scoring import all_logits, onnx_model, probabilities, torch_model
 from tokenizers import Tokenizer
-from train import Recipe
+from training import token_ids
+
+from worker.quantize import quantize
 
 HERE = Path(__file__).parent
-NAME, VERSION = "distilbert-sst2-compact", "1.0.0"
+NAME, VERSION, LICENSE = "distilbert-sst2-compact", "2.0.0", "Apache-2.0"
 ONLY_FOR_TRANSFORMERS = ("dtype", "initializer_range", "qa_dropout", "transformers_version")
 MIXED_ROWS = 200
 
@@ -42,122 +45,113 @@ def export_float(checkpoint: Path, directory: Path) -> Path:
     return directory / "model.onnx"
 
 
-def write_int8(float_file: Path, int8_file: Path) -> None:
-    """Write the fp32 ONNX file again with int8 weights."""
-    model = onnx.load(float_file)
-    store_int8(model)
-    onnx.save(model, int8_file)
+def write_int8(checkpoint: Path, float_file: Path, int8_file: Path) -> None:
+    """Quantise the fp32 ONNX file."""
+    config = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))
+    onnx.save(quantize(onnx.load(float_file), config), int8_file)
 
 
 def write_json(file: Path, value: Any) -> None:
     file.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def write_config(checkpoint: Path, file: Path) -> None:
+def write_config(checkpoint: Path, file: Path, temperature: float) -> None:
     """The checkpoint's configuration without what only transformers reads, plus our own section."""
     config = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))
     kept = {key: value for key, value in config.items() if key not in ONLY_FOR_TRANSFORMERS}
-    kept["streamgauge"] = {"name": NAME, "version": VERSION, "temperature": 1.0}
+    kept["streamgauge"] = {"name": NAME, "version": VERSION, "license": LICENSE, "temperature": temperature}
     write_json(file, kept)
 
 
-def measured(checkpoint: Path, float_file: Path, int8_file: Path, dev: list[Example]) -> dict[str, Any]:
+def digest_of(directory: Path) -> str:
+    """The digest of what decides a score, as the worker makes it."""
+    digest = hashlib.sha256()
+    for name in ("config.json", "model.onnx", "tokenizer.json"):
+        digest.update(hashlib.sha256((directory / name).read_bytes()).digest())
+    return f"sha256:{digest.hexdigest()}"
+
+
+class Texts:
+    """Labelled texts as token ids, and their labels."""
+
+    def __init__(self, examples: list[Example], tokenizer: Tokenizer) -> None:
+        self.rows = token_ids(tokenizer, [example.text for example in examples])
+        self.labels = labels_of(examples)
+
+
+def measured(
+    checkpoint: Path, float_file: Path, int8_file: Path, dev: Texts, held_out: Texts, temperature: float
+) -> dict[str, Any]:
     """Accuracy, parity, independence of batch-mates, time and size, as the model card shows them."""
-    tokenizer = Tokenizer.from_file(str(checkpoint / "tokenizer.json"))
-    rows = token_ids(tokenizer, [example.text for example in dev])
-    float_model, int8_model = onnx_model(float_file), onnx_model(int8_file)
-    torch_scores, float_scores, int8_scores = (
-        score(model, rows) for model in (torch_model(checkpoint), float_model, int8_model)
-    )
-    pair = {"float": float_model, "int8": int8_model}
-    milliseconds = run_milliseconds(pair, batch=8, tokens=64, repeats=101)
-    mixed = rows_of_mixed_length(rows, MIXED_ROWS, seed=1)
-    return {
-        "dev_texts": len(dev),
-        "torch_accuracy": _percent(correct(torch_scores, dev).mean()),
-        "float_accuracy": _percent(correct(float_scores, dev).mean()),
-        "int8_accuracy": _percent(correct(int8_scores, dev).mean()),
-        "float_difference": _difference(float_scores, torch_scores),
-        "int8_difference": _difference(int8_scores, torch_scores),
-        "dev_confidence": _percent(int8_scores.max(axis=1).mean()),
-        "batch_effect": f"{batch_effect(int8_model, rows, batch_size=8, seed=1):.2g}",
-        "mixed_batch_effect": f"{batch_effect(int8_model, mixed, batch_size=8, seed=1):.2g}",
+    files = {"torch": checkpoint, "float": float_file, "int8": int8_file}
+    models = {"torch": torch_model(checkpoint), "float": onnx_model(float_file), "int8": onnx_model(int8_file)}
+    fields: dict[str, Any] = {"dev_texts": len(dev.rows), "held_out_texts": len(held_out.rows)}
+    scores = {}
+    for name, model in models.items():
+        scores[name] = probabilities(all_logits(model, dev.rows), temperature)
+        fields[f"{name}_accuracy"] = percent((scores[name].argmax(axis=1) == dev.labels).mean())
+        right = all_logits(model, held_out.rows).argmax(axis=1) == held_out.labels
+        fields[f"{name}_held_out_accuracy"] = percent(right.mean())
+        fields[f"{name}_difference"] = difference(scores[name], scores["torch"])
+    timed = run_milliseconds({"float": models["float"], "int8": models["int8"]}, batch=8, tokens=64, repeats=101)
+    for name in ("float", "int8"):
+        fields[f"{name}_ms"] = timed[name]
+        fields[f"{name}_megabytes"] = f"{files[name].stat().st_size / 1e6:.1f}"
+    mixed = rows_of_mixed_length(dev.rows, MIXED_ROWS, seed=1)
+    return fields | {
+        "batch_effect": f"{batch_effect(models['int8'], dev.rows, temperature):.2g}",
+        "mixed_batch_effect": f"{batch_effect(models['int8'], mixed, temperature):.2g}",
         "mixed_rows": MIXED_ROWS,
-        "int8_ms": milliseconds["int8"],
-        "float_ms": milliseconds["float"],
-        "megabytes": f"{int8_file.stat().st_size / 1e6:.1f}",
-        "float_megabytes": f"{float_file.stat().st_size / 1e6:.1f}",
+        "confidence": percent(scores["int8"].max(axis=1).mean()),
     }
 
 
-def trained(checkpoint: Path, recipe: Recipe) -> dict[str, Any]:
-    """The recipe and what training recorded, as the model card shows them."""
-    record = json.loads((checkpoint / "training.json").read_text(encoding="utf-8"))
-    best = record["epochs"][record["best_epoch"] - 1]
-    return {
-        "train_texts": f"{record['train_texts']:,}",
-        "held_out_texts": record["held_out_texts"],
-        "recipe": (
-            f"{recipe.epochs} epochs of AdamW, learning rate\n  {recipe.learning_rate:g} with linear warm-up"
-            f" ({recipe.warmup_share:.0%}) and decay, weight decay {recipe.weight_decay:g}, batches of"
-            f" {recipe.batch_size} texts of like length,\n  bf16 autocast, seed {recipe.seed}"
-        ),
-        "best_epoch": record["best_epoch"],
-        "held_out_accuracy": _percent(best["accuracy"]),
-        "train_minutes": f"{record['wall_seconds'] / 60:.0f}",
-    }
+def calibrated(int8_file: Path, dev: Texts, temperature: float) -> dict[str, Any]:
+    """Calibration error and likelihood loss on dev, before and after the temperature."""
+    logits = all_logits(onnx_model(int8_file), dev.rows)
+    fields: dict[str, Any] = {"temperature": temperature}
+    for when, divisor in (("before", 1.0), ("after", temperature)):
+        fields[f"ece_{when}"] = percent(calibration_error(probabilities(logits, divisor), dev.labels))
+        fields[f"nll_{when}"] = f"{likelihood_loss(logits, dev.labels, divisor):.3f}"
+    return fields
 
 
-def write_card(output: Path, fields: dict[str, Any]) -> None:
-    """Fill in the model card's template."""
-    digests = {
-        f"{name.split('.')[0]}_sha256": hashlib.sha256((output / name).read_bytes()).hexdigest()
-        for name in ("model.onnx", "tokenizer.json")
-    }
-    template = Template((HERE / "model-card.template.md").read_text(encoding="utf-8"))
-    card = template.substitute(fields, name=NAME, version=VERSION, **digests)
-    (output / "model-card.md").write_text(card, encoding="utf-8")
-
-
-def export(checkpoint: Path, data: Path, output: Path) -> None:
-    """Write every file of the model directory."""
+def export(work: Path, data: Path, output: Path) -> None:
+    """Write every file of the model directory; `work` is where the other steps wrote."""
+    checkpoint = work / "student"
     output.mkdir(parents=True, exist_ok=True)
-    recipe = Recipe()
-    train = load_split(data, recipe.held_out_size, recipe.seed).train
-    dev = read_examples(data / "dev.tsv")
     tokenizer = Tokenizer.from_file(str(checkpoint / "tokenizer.json"))
-    longest = max(len(ids) for ids in token_ids(tokenizer, [example.text for example in train]))
-
-    shutil.copyfile(checkpoint / "tokenizer.json", output / "tokenizer.json")
-    write_config(checkpoint, output / "config.json")
+    dev = Texts(read_examples(data / "dev.tsv"), tokenizer)
+    held_out = Texts(load_split(data).held_out, tokenizer)
+    trained = token_ids(tokenizer, [row.text for row in read_labelled(work / "labelled.jsonl")])
+    int8_file = output / "model.onnx"
     with TemporaryDirectory() as directory:
         float_file = export_float(checkpoint, Path(directory))
-        write_int8(float_file, output / "model.onnx")
-        figures = measured(checkpoint, float_file, output / "model.onnx", dev)
-    write_card(output, {**trained(checkpoint, recipe), **figures, "longest_tokens": longest})
+        write_int8(checkpoint, float_file, int8_file)
+        held_out_logits = all_logits(onnx_model(int8_file), held_out.rows)
+        temperature = fit_temperature(held_out_logits, held_out.labels)
+        fields = measured(checkpoint, float_file, int8_file, dev, held_out, temperature)
+    shutil.copyfile(checkpoint / "tokenizer.json", output / "tokenizer.json")
+    write_config(checkpoint, output / "config.json", temperature)
 
-    model = onnx_model(output / "model.onnx")
+    model = onnx_model(int8_file)
+    right = all_logits(model, dev.rows).argmax(axis=1) == dev.labels
+    profile = reference_profile(trained, tokenizer.token_to_id("[UNK]"), probabilities(held_out_logits, temperature))
+    write_json(output / "reference-profile.json", profile | {"accuracy_by_length": accuracy_by_length(right, dev.rows)})
     texts = json.loads((HERE / "known-texts.json").read_text(encoding="utf-8"))
-    write_json(output / "known-answers.json", known_answers(model, tokenizer, texts))
-    write_json(output / "reference-profile.json", reference_profile(model, tokenizer, train, dev))
-
-
-def _percent(share: float) -> str:
-    return f"{share:.2%}"
-
-
-def _difference(scores: Floats, others: Floats) -> str:
-    differences = np.abs(scores - others)
-    return f"{differences.mean():.2g}, {differences.max():.2g}"
+    answers = known_answers(model, tokenizer, texts, temperature)
+    write_json(output / "known-answers.json", {"digest": digest_of(output)} | answers)
+    fields |= calibrated(int8_file, dev, temperature) | recipe_fields(work / "teacher", checkpoint)
+    write_card(output, fields | {"name": NAME, "version": VERSION, "longest_tokens": max(map(len, trained))})
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="SST-2: train.tsv and dev.tsv")
-    parser.add_argument("--checkpoint", type=Path, required=True, help="directory that train.py wrote")
+    parser.add_argument("--work", type=Path, required=True, help="directory of the other steps")
     parser.add_argument("--output", type=Path, required=True, help="model directory to write")
     arguments = parser.parse_args()
-    export(arguments.checkpoint, arguments.data, arguments.output)
+    export(arguments.work, arguments.data, arguments.output)
 
 
 if __name__ == "__main__":

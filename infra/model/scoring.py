@@ -11,7 +11,6 @@ import numpy as np
 import onnxruntime
 import torch
 from numpy.typing import NDArray
-from tokenizers import Tokenizer
 from transformers import DistilBertForSequenceClassification
 
 BATCH_SIZE = 16
@@ -29,9 +28,8 @@ def onnx_model(file: Path) -> Model:
     session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
 
     def logits(input_ids: Integers, attention_mask: Integers) -> Floats:
-        feeds = {"input_ids": input_ids, "attention_mask": attention_mask}
-        result: Floats = session.run(["logits"], feeds)[0]
-        return result
+        [result] = session.run(["logits"], {"input_ids": input_ids, "attention_mask": attention_mask})
+        return np.asarray(result)
 
     return logits
 
@@ -43,36 +41,33 @@ def torch_model(checkpoint: Path) -> Model:
     def logits(input_ids: Integers, attention_mask: Integers) -> Floats:
         with torch.inference_mode():
             output = model(torch.from_numpy(input_ids), attention_mask=torch.from_numpy(attention_mask))
-        result: Floats = output.logits.numpy()
-        return result
+        return np.asarray(output.logits.numpy())
 
     return logits
 
 
-def probabilities(model: Model, rows: Sequence[Sequence[int]]) -> Floats:
-    """Score token ids as one batch, padded to the longest: float64 [batch, 2], rows add up to 1."""
+def batch_logits(model: Model, rows: Sequence[Sequence[int]]) -> Floats:
+    """Logits of one batch, padded to its longest text: float64 [texts, 2]."""
     longest = max(len(ids) for ids in rows)
     input_ids = np.zeros((len(rows), longest), dtype=np.int64)
     attention_mask = np.zeros_like(input_ids)
     for row, ids in enumerate(rows):
         input_ids[row, : len(ids)] = ids
         attention_mask[row, : len(ids)] = 1
-    logits = model(input_ids, attention_mask).astype(np.float64)
-    exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
-    result: Floats = exponentials / exponentials.sum(axis=1, keepdims=True)
-    return result
+    return model(input_ids, attention_mask).astype(np.float64)
 
 
-def score(model: Model, rows: Sequence[Sequence[int]]) -> Floats:
-    """Score any number of texts, those of like length together: float64 [texts, 2], in the order given."""
-    scores = np.empty((len(rows), 2))
+def all_logits(model: Model, rows: Sequence[Sequence[int]]) -> Floats:
+    """Logits of any number of texts, those of like length together: float64 [texts, 2], in the order given."""
+    logits = np.empty((len(rows), 2))
     by_length = sorted(range(len(rows)), key=lambda row: len(rows[row]))
     for start in range(0, len(rows), BATCH_SIZE):
         batch = by_length[start : start + BATCH_SIZE]
-        scores[batch] = probabilities(model, [rows[row] for row in batch])
-    return scores
+        logits[batch] = batch_logits(model, [rows[row] for row in batch])
+    return logits
 
 
-def token_ids(tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[int]]:
-    """Token ids of each text, [CLS] and [SEP] included."""
-    return [encoding.ids for encoding in tokenizer.encode_batch(list(texts))]
+def probabilities(logits: Floats, temperature: float) -> Floats:
+    """Softmax of logits divided by the temperature; rows add up to 1."""
+    exponentials = np.exp((logits - logits.max(axis=1, keepdims=True)) / temperature)
+    return np.asarray(exponentials / exponentials.sum(axis=1, keepdims=True))

@@ -1,7 +1,9 @@
 """The model that comes along: right, the same whatever its batch-mates, and refused when it is not itself."""
 
+import hashlib
 import json
 import random
+import re
 import shutil
 from pathlib import Path
 
@@ -10,7 +12,7 @@ import pytest
 
 from producer.corpus import bundled
 from streamgauge.errors import ConfigurationError, StreamgaugeError
-from worker.model import OnnxModel
+from worker.model import SCORED_FILES, OnnxModel
 from worker.settings import WorkerSettings
 
 DIRECTORY = WorkerSettings().model_dir
@@ -25,7 +27,7 @@ def test_it_gives_its_known_answers(model: OnnxModel) -> None:
     """The files in the repository belong together."""
     model.verify()
     assert model.labels == ("NEGATIVE", "POSITIVE")
-    assert model.ref.key == "distilbert-sst2-compact@1.0.0"
+    assert model.ref.key == "distilbert-sst2-compact@2.0.0"
 
 
 def test_it_is_right_more_often_than_not(model: OnnxModel) -> None:
@@ -35,6 +37,22 @@ def test_it_is_right_more_often_than_not(model: OnnxModel) -> None:
     predicted = [model.labels[int(np.argmax(model.score([ids])))] for ids in encoded]
     correct = sum(label == sample.label for label, sample in zip(predicted, samples, strict=True))
     assert correct / len(samples) > 0.8
+
+
+def test_it_is_calibrated() -> None:
+    """Its logits are divided by a temperature that was fitted, not left at 1."""
+    temperature = json.loads((DIRECTORY / "config.json").read_text())["streamgauge"]["temperature"]
+    assert 0.3 < temperature < 3
+    assert temperature != 1
+
+
+def test_the_card_is_about_these_files() -> None:
+    """Every digest on the model card is that of the file beside it, and the scored files are all there."""
+    card = (DIRECTORY / "model-card.md").read_text()
+    digests = dict(re.findall(r"^\| `([\w.-]+)` \| `([0-9a-f]{64})` \|$", card, re.MULTILINE))
+    assert set(digests) == set(SCORED_FILES)
+    for name, digest in digests.items():
+        assert hashlib.sha256((DIRECTORY / name).read_bytes()).hexdigest() == digest
 
 
 def test_a_score_does_not_depend_on_batch_mates(model: OnnxModel) -> None:

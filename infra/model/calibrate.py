@@ -1,0 +1,32 @@
+"""How far a model's confidence is from its accuracy, and the temperature that brings them together."""
+
+import numpy as np
+from scoring import Floats, Integers, probabilities
+
+BINS = 10  # of equal width; confidence 1 falls in the last, as the feedback listener counts
+BOUNDS, PRECISION = (0.1, 10.0), 1e-4
+
+
+def likelihood_loss(logits: Floats, labels: Integers, temperature: float) -> float:
+    """Mean negative log-likelihood of the labels, in nats."""
+    right = probabilities(logits, temperature)[np.arange(len(labels)), labels]
+    return float(-np.log(np.maximum(right, 1e-12)).mean())
+
+
+def calibration_error(scores: Floats, labels: Integers) -> float:
+    """Expected calibration error: |accuracy - mean confidence| of each bin, weighed by its texts."""
+    confidence, right = scores.max(axis=1), scores.argmax(axis=1) == labels
+    bins = np.minimum((confidence * BINS).astype(int), BINS - 1)
+    return float(sum(abs((right[bins == i] - confidence[bins == i]).sum()) for i in range(BINS)) / len(labels))
+
+
+def fit_temperature(logits: Floats, labels: Integers) -> float:
+    """The temperature of the least likelihood loss: ternary search, as the loss is convex in its inverse."""
+    low, high = 1 / BOUNDS[1], 1 / BOUNDS[0]
+    while high - low > PRECISION:
+        left, right = low + (high - low) / 3, high - (high - low) / 3
+        if likelihood_loss(logits, labels, 1 / left) < likelihood_loss(logits, labels, 1 / right):
+            high = right
+        else:
+            low = left
+    return round(2 / (low + high), 3)
