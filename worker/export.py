@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
+from logging import getLogger
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
@@ -219,6 +220,7 @@ def _to_onnx(checkpoint: Path, config: dict[str, Any], partial: Path, options: O
     from worker.quantize import QuantizeError, quantize
 
     logging.set_verbosity_error()
+    getLogger("optimum").setLevel("CRITICAL")  # it speaks of packages that are not needed
     directory = partial / "float"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the tracer, about shapes that are fixed on purpose

@@ -5,8 +5,10 @@ each activation row (one token) has a scale of its own, each weight column anoth
 
     row scale = max |row| / 127                      ReduceMax over the row
     q         = round(row / row scale) + 128         QuantizeLinear along axis 0, uint8
-    y         = (q - 128) @ w * column scale * row scale
+    y         = (q - 128) @ w * column scale * row scale + bias
 
+What the activation function gives is hardly negative: shifted by its least value, it uses all 255 levels. Biases of
+keys change no share of attention, and those of values reach the output whole: they need not be quantised either.
 Of the last layer only the first token is computed beyond keys and values, since the classifier reads no other.
 
 Only `streamgauge export` imports this module: `onnx` comes with its extra.
@@ -31,11 +33,19 @@ MAX_PAIR = 128
 
 x86 without VNNI multiplies uint8 by int8 and adds such pairs in 16 bits, saturating: 255 * 128 = 32,640 still fits.
 """
-ACTIVATION_LEVELS, ACTIVATION_ZERO = 127, 128
-GELU_MIN = 0.17  # GELU is never below -0.16998
+LEAST = {"gelu": -0.17, "relu": 0.0}
+"""What each activation function is never below."""
 LAYER_NORM_EPSILON = 1e-12
 OPSET, IR_VERSION = 18, 8
 _BODY = "distilbert"
+_PARTS = {
+    "MatMul": ("weight",),
+    "Add": ("bias",),
+    "Gemm": ("weight", "bias"),
+    "Gather": ("weight",),
+    "LayerNormalization": ("weight", "bias"),
+}
+"""Which of a module's weights are the constants among a node's inputs."""
 
 
 class QuantizeError(ValueError):
@@ -48,8 +58,8 @@ def quantize(model: onnx.ModelProto, config: Mapping[str, Any]) -> onnx.ModelPro
     Inputs and output keep their names: `input_ids` and `attention_mask`, int64 [texts, tokens]; `logits`. Raises
     QuantizeError.
     """
-    if config.get("activation") not in ("gelu", "relu"):
-        raise QuantizeError(f"activation {config.get('activation')!r}: only gelu and relu can be quantised")
+    if config.get("activation") not in LEAST:
+        raise QuantizeError(f"activation {config.get('activation')!r}: only {' and '.join(LEAST)} can be quantised")
     weights = checkpoint_weights(model)
     classifier = _Classifier(_Graph(), weights, config["n_layers"], config["n_heads"], config["activation"])
     try:
@@ -62,21 +72,24 @@ def quantize(model: onnx.ModelProto, config: Mapping[str, Any]) -> onnx.ModelPro
 
 
 def checkpoint_weights(model: onnx.ModelProto) -> Weights:
-    """Find each weight again: the exporter keeps the names of biases and tables, and renames the matrices of MatMul."""
-    found = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
-    matrix_of = {
-        node.output[0]: node.input[1]
-        for node in model.graph.node
-        if node.op_type == "MatMul" and node.input[1] in found
-    }
+    """Find each weight again, by the module that a node is named after, as in `/distilbert/…/q_lin/MatMul`.
+
+    The constants' own names do not help: the exporter renames the matrices, and keeps one of several equal tensors.
+    """
+    constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    constants |= {node.output[0]: constants[node.input[0]] for node in model.graph.node if _is_copy(node, constants)}
+    found = {}
     for node in model.graph.node:
-        if node.op_type == "Add":
-            for bias, product in (node.input, reversed(node.input)):
-                if bias in found and product in matrix_of:
-                    found[bias.removesuffix("bias") + "weight"] = found[matrix_of[product]]
-        elif node.op_type == "Gemm" and any(a.name == "transB" and a.i for a in node.attribute):
-            found[node.input[1]] = found[node.input[1]].T
+        module = node.name.strip("/").rpartition("/")[0].replace("/", ".")
+        given = (constants[name] for name in node.input if name in constants)
+        for part, value in zip(_PARTS.get(node.op_type, ()), given, strict=False):
+            transposed = node.op_type == "Gemm" and part == "weight" and any(a.name == "transB" for a in node.attribute)
+            found[f"{module}.{part}"] = value.T if transposed else value
     return found
+
+
+def _is_copy(node: onnx.NodeProto, constants: Mapping[str, Array]) -> bool:
+    return node.op_type == "Identity" and node.input[0] in constants
 
 
 def quantize_columns(matrix: Array) -> tuple[Array, Array]:
@@ -138,10 +151,12 @@ class _Graph:
 
 @dataclass(frozen=True)
 class _Rows:
-    """Quantised activations: uint8 [rows, columns] and float scales [rows, 1]."""
+    """Quantised activations: (uint8 [rows, columns] - zero) * float scales [rows, 1] + offset."""
 
     values: str
     scales: str
+    zero: int = 128
+    offset: float = 0.0
 
 
 @dataclass
@@ -157,6 +172,7 @@ class _Classifier:
     def __post_init__(self) -> None:
         add, graph = self.graph.add, self.graph
         self.width = len(self.weights[f"{_BODY}.embeddings.LayerNorm.bias"])
+        self.query_scale = np.float32((self.width // self.heads) ** -0.5)
         self.texts = add("Shape", "input_ids", start=0, end=1)
         self.tokens = add("Shape", "input_ids", start=1, end=2)
         shown = add("Cast", add("Unsqueeze", "attention_mask", graph.integers(1, 2)), to=TensorProto.FLOAT)
@@ -184,10 +200,10 @@ class _Classifier:
         add = self.graph.add
         asking = self._first_tokens(states) if first_only else states
         context = self._attention(f"{name}.attention", states, asking if first_only else None)
-        attended = add("Add", self._linear(f"{name}.attention.out_lin", self._quantized(context)), asking)
+        attended = add("Add", self._attended(f"{name}.attention", context), asking)
         states = self._normalised(f"{name}.sa_layer_norm", attended)
         inner = self._activated(self._linear(f"{name}.ffn.lin1", self._quantized(states)))
-        fed = add("Add", self._linear(f"{name}.ffn.lin2", self._quantized(inner, activated=True)), states)
+        fed = add("Add", self._linear(f"{name}.ffn.lin2", self._quantized_activation(inner)), states)
         return self._normalised(f"{name}.output_layer_norm", fed)
 
     def _attention(self, name: str, states: str, asking: str | None) -> str:
@@ -199,17 +215,24 @@ class _Classifier:
         else:
             [query] = self._heads(self._projected(name, "q", self._quantized(asking)), 1, graph.integers(1))
             key, value = self._heads(self._projected(name, "kv", rows), 2, self.tokens)
+        bias = (self.weights[f"{name}.q_lin.bias"] * self.query_scale).reshape(self.heads, 1, -1)
+        query = add("Add", query, graph.constant(f"{name}.q.bias", bias))
         scores = add("MatMul", query, add("Transpose", key, perm=[0, 1, 3, 2]))
         shares = add("Softmax", add("Add", scores, self.mask), axis=-1)
         return self._flat(add("Transpose", add("MatMul", shares, value), perm=[0, 2, 1, 3]))
 
     def _projected(self, name: str, which: str, rows: _Rows) -> str:
-        """Queries, keys or values, or several side by side; scores are scaled here, in the weights of the queries."""
-        scale = {"q": (self.width // self.heads) ** -0.5}
-        kinds = [(f"{name}.{kind}_lin", scale.get(kind, 1.0)) for kind in which]
-        matrix = np.concatenate([self.weights[f"{kind}.weight"] * factor for kind, factor in kinds], axis=1)
-        bias = np.concatenate([self.weights[f"{kind}.bias"] * factor for kind, factor in kinds])
-        return self._product(f"{name}.{which}", rows, matrix, bias)
+        """Queries, keys or values without bias, or several side by side; scores are scaled in the queries' weights."""
+        matrices = [
+            self.weights[f"{name}.{kind}_lin.weight"] * (self.query_scale if kind == "q" else 1) for kind in which
+        ]
+        return self._product(f"{name}.{which}", rows, np.concatenate(matrices, axis=1))
+
+    def _attended(self, name: str, context: str) -> str:
+        """The output projection; shares of attention add up to 1, so the values' bias passes through as it is."""
+        matrix, bias = self.weights[f"{name}.out_lin.weight"], self.weights[f"{name}.out_lin.bias"]
+        bias = bias + self.weights[f"{name}.v_lin.bias"] @ matrix
+        return self._product(f"{name}.out_lin", self._quantized(context), matrix, bias)
 
     def _heads(self, projected: str, count: int, tokens: str) -> list[str]:
         """[rows, count * width] to `count` tensors [texts, heads, tokens, width / heads]."""
@@ -219,27 +242,40 @@ class _Classifier:
         split = add("Transpose", add("Reshape", projected, shape), perm=[2, 0, 3, 1, 4])
         return [add("Gather", split, graph.constant(f"index_{i}", np.int64(i)), axis=0) for i in range(count)]
 
-    def _quantized(self, states: str, *, activated: bool = False) -> _Rows:
-        """Each row to uint8; after the activation, which is hardly negative, its largest value bounds it."""
+    def _quantized(self, states: str) -> _Rows:
         add, graph = self.graph.add, self.graph
-        peaks = add("ReduceMax", states if activated else add("Abs", states), graph.integers(-1), keepdims=0)
+        peaks = add("ReduceMax", add("Abs", states), graph.integers(-1), keepdims=0)
         # A least value, so that a row of zeros is not divided by zero.
-        peaks = add("Max", peaks, graph.number(GELU_MIN if activated else 1e-20))
-        scales = add("Mul", peaks, graph.number(1 / ACTIVATION_LEVELS))
-        zeros = add("Expand", graph.constant("zero_1", np.array([ACTIVATION_ZERO], np.uint8)), add("Shape", scales))
+        return self._rounded(states, add("Max", peaks, graph.number(1e-20)), levels=127, zero=128)
+
+    def _quantized_activation(self, states: str) -> _Rows:
+        add, graph = self.graph.add, self.graph
+        least = LEAST[self.activation]
+        shifted = add("Sub", states, graph.number(least)) if least else states
+        peaks = add("Max", add("ReduceMax", shifted, graph.integers(-1), keepdims=0), graph.number(1e-20))
+        return self._rounded(shifted, peaks, levels=255, zero=0, offset=least)
+
+    def _rounded(self, states: str, peaks: str, *, levels: int, zero: int, offset: float = 0.0) -> _Rows:
+        add, graph = self.graph.add, self.graph
+        scales = add("Mul", peaks, graph.number(1 / levels))
+        zeros = add("Expand", graph.constant(f"zeros_{zero}", np.array([zero], np.uint8)), add("Shape", scales))
         values = add("QuantizeLinear", states, scales, zeros, axis=0)
-        return _Rows(values, add("Unsqueeze", scales, graph.integers(1)))
+        return _Rows(values, add("Unsqueeze", scales, graph.integers(1)), zero, offset)
 
     def _linear(self, name: str, rows: _Rows) -> str:
         return self._product(name, rows, self.weights[f"{name}.weight"], self.weights[f"{name}.bias"])
 
-    def _product(self, name: str, rows: _Rows, matrix: Array, bias: Array) -> str:
+    def _product(self, name: str, rows: _Rows, matrix: Array, bias: Array | None = None) -> str:
         add, graph = self.graph.add, self.graph
         values, scales = quantize_columns(matrix)
-        zero = graph.constant("zero", np.uint8(ACTIVATION_ZERO))
+        zero = graph.constant(f"zero_{rows.zero}", np.uint8(rows.zero))
         product = add("MatMulInteger", rows.values, graph.constant(f"{name}.int8", values), zero)
         scaled = add("Mul", add("Cast", product, to=TensorProto.FLOAT), graph.constant(f"{name}.scale", scales))
-        return str(add("Add", add("Mul", scaled, rows.scales), graph.constant(f"{name}.bias", bias)))
+        result = add("Mul", scaled, rows.scales)
+        if bias is None:
+            return str(result)
+        bias = bias + rows.offset * (values * scales).sum(axis=0)
+        return str(add("Add", result, graph.constant(f"{name}.bias", bias.astype(np.float32))))
 
     def _float_linear(self, name: str, states: str) -> str:
         matrix, bias = (

@@ -67,8 +67,8 @@ def label(texts: list[Unlabelled]) -> list[str]:
     model, tokenizer = _teacher
     found = logits(model, token_ids(tokenizer, [text for text, _ in texts])).tolist()
     return [
-        json.dumps({"text": text, "label": label, "logits": [round(value, 4) for value in values]}) + "\n"
-        for (text, label), values in zip(texts, found, strict=True)
+        json.dumps({"text": text, "label": known, "logits": [round(value, 4) for value in values]}) + "\n"
+        for (text, known), values in zip(texts, found, strict=True)
     ]
 
 

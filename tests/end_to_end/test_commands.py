@@ -160,7 +160,7 @@ async def test_texts_and_labels_from_the_command_line(kafka: Kafka, tmp_path: Pa
         (tmp_path / "labels.jsonl").write_text(json.dumps({"id": ids[1], "label": "neg"}) + "\n")
         assert run("feedback", ids[0], "positive", "--source", "anna", **settings).returncode == 0
         assert "sent 1 labels" in run("feedback", "--file", str(tmp_path / "labels.jsonl"), **settings).stderr
-        accuracy = 'ml_model_accuracy{model="distilbert-sst2-compact@1.0.0",window="all"} 1.0'
+        accuracy = 'ml_model_accuracy{model="distilbert-sst2-compact@2.0.0",window="all"} 1.0'
         while accuracy not in (metrics := get(port, "/metrics")[1]):
             assert 'outcome="unknown_class",partition="0",window="all"} 1.0' not in metrics
         reconciled = run("reconcile", "--listener", f"http://127.0.0.1:{port}", **settings)
