@@ -4,11 +4,9 @@ optimum exports it, `worker.quantize` rewrites it, PyTorch says whether the resu
 written beside the output under another name, which is removed unless everything went well.
 """
 
-import json
-import os
 import shutil
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -22,6 +20,7 @@ import msgspec
 import numpy as np
 
 from streamgauge.errors import ConfigurationError, StreamgaugeError
+from worker.checkpoint import Progress, check_space, checked_config, find_checkpoint, stated_license
 from worker.model import SCORED_FILES, KnownAnswers, OnnxModel, Probabilities, TokenIds, softmax
 from worker.profile import LabelledTexts, accuracy, reference_profile
 
@@ -29,15 +28,6 @@ LARGEST_DIFFERENCE = {"none": 1e-3, "int8-rows": 0.15}
 """Of a probability of the known texts, between PyTorch and the exported model, by quantisation."""
 ANSWER_TOLERANCE = 0.01
 MAX_TOKENS = 512
-DOWNLOADED = (
-    "config.json",
-    "tokenizer*",
-    "vocab.txt",
-    "special_tokens_map.json",
-    "*.safetensors",
-    "README.md",
-    "LICENSE*",
-)
 ONLY_FOR_TRANSFORMERS = (
     "_name_or_path",
     "dtype",
@@ -60,8 +50,6 @@ KNOWN_TEXTS = (
     "It boils a litre in three minutes, it pours without dripping, and the handle stays cool. " * 12,
 )
 
-Progress = Callable[[str], None]
-
 
 @dataclass(frozen=True)
 class Options:
@@ -82,16 +70,16 @@ def export(source: str, output: Path, options: Options, say: Progress) -> None:
     _check(options)
     data = LabelledTexts.read(options.data) if options.data else None
     with new_directory(output) as partial:
-        checkpoint = _checkpoint(source, say)
-        config = _checked_config(checkpoint)
-        _check_space(checkpoint, partial)
+        checkpoint = find_checkpoint(source, say)
+        config = checked_config(checkpoint)
+        check_space(checkpoint, partial)
         say("exporting with optimum")
         _to_onnx(checkpoint, config, partial, options)
         _write_tokenizer(checkpoint, partial, config)
         own = {
             "name": options.name or source.rstrip("/").rsplit("/", 1)[-1],
             "version": options.version,
-            "license": options.license or _license(checkpoint),
+            "license": options.license or stated_license(checkpoint),
             "source": source,
         }
         kept = {key: value for key, value in config.items() if key not in ONLY_FOR_TRANSFORMERS}
@@ -163,55 +151,6 @@ def _present(module: str) -> bool:
         return False
 
 
-def _checkpoint(source: str, say: Progress) -> Path:
-    """The directory of a checkpoint, downloaded if `source` is a hub's id."""
-    if Path(source).is_dir():
-        os.environ.setdefault("HF_HUB_OFFLINE", "1")  # read when transformers is imported: nothing is asked of a hub
-        return Path(source)
-    if source.startswith((".", "/", "~")) or source.count("/") > 1:
-        raise ConfigurationError(f"{source}: no such directory")
-    from huggingface_hub import snapshot_download
-
-    say(f"downloading {source}")
-    try:
-        return Path(snapshot_download(source, allow_patterns=list(DOWNLOADED)))
-    except (OSError, ValueError) as error:
-        raise StreamgaugeError(f"{source} is no directory here, and cannot be downloaded: {error}") from None
-
-
-def _checked_config(checkpoint: Path) -> dict[str, Any]:
-    """config.json of a DistilBERT that gives one of several labels. Raises ConfigurationError."""
-    try:
-        config: dict[str, Any] = json.loads((checkpoint / "config.json").read_bytes())
-    except (OSError, ValueError) as error:
-        raise ConfigurationError(f"{checkpoint / 'config.json'}: {error}") from None
-    if config.get("model_type") != "distilbert":
-        raise ConfigurationError(f"{checkpoint}: a {config.get('model_type')} model; only distilbert can be exported")
-    if "DistilBertForSequenceClassification" not in (config.get("architectures") or ()):
-        raise ConfigurationError(
-            f"{checkpoint}: {config.get('architectures')}, not DistilBertForSequenceClassification"
-        )
-    if config.get("problem_type") not in (None, "single_label_classification"):
-        raise ConfigurationError(
-            f"{checkpoint}: problem_type {config['problem_type']}; only one label a text is possible"
-        )
-    if not any((checkpoint / name).is_file() for name in ("tokenizer.json", "vocab.txt")):
-        raise ConfigurationError(f"{checkpoint}: no tokenizer: neither tokenizer.json nor vocab.txt")
-    from transformers import DistilBertConfig
-
-    complete: dict[str, Any] = DistilBertConfig.from_dict(config).to_dict()
-    wanted = ("activation", "dim", "hidden_dim", "id2label", "n_heads", "n_layers", "pad_token_id", "vocab_size")
-    return {key: complete[key] for key in (*wanted, "max_position_embeddings")} | config
-
-
-def _check_space(checkpoint: Path, partial: Path) -> None:
-    """Raises StreamgaugeError unless the fp32 graph, the final one and the rest have room."""
-    weights = sum(file.stat().st_size for file in checkpoint.glob("*.safetensors"))
-    needed, free = 3 * weights + 2**24, shutil.disk_usage(partial).free
-    if free < needed:
-        raise StreamgaugeError(f"{partial.parent}: {needed >> 20} MiB are needed, {free >> 20} MiB are free")
-
-
 def _to_onnx(checkpoint: Path, config: dict[str, Any], partial: Path, options: Options) -> None:
     import onnx
     from optimum.exporters.onnx import main_export
@@ -251,13 +190,6 @@ def _write_tokenizer(checkpoint: Path, partial: Path, config: dict[str, Any]) ->
             f"{checkpoint}: the tokenizer knows {tokenizer.get_vocab_size()} tokens, the model {config['vocab_size']}"
         )
     tokenizer.save(str(partial / "tokenizer.json"))
-
-
-def _license(checkpoint: Path) -> str | None:
-    """The SPDX id at the head of a hub's README.md."""
-    readme = checkpoint / "README.md"
-    lines = readme.read_text(encoding="utf-8").splitlines() if readme.is_file() else []
-    return next((line.split(":", 1)[1].strip() for line in lines[:40] if line.startswith("license:")), None)
 
 
 def _parity(checkpoint: Path, model: OnnxModel, options: Options) -> float:

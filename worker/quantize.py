@@ -15,13 +15,15 @@ Only `streamgauge export` imports this module: `onnx` comes with its extra.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, numpy_helper
+
+from worker.graph import Graph
 
 Array = NDArray[Any]
 Weights = Mapping[str, Array]
@@ -36,7 +38,6 @@ x86 without VNNI multiplies uint8 by int8 and adds such pairs in 16 bits, satura
 LEAST = {"gelu": -0.17, "relu": 0.0}
 """What each activation function is never below."""
 LAYER_NORM_EPSILON = 1e-12
-OPSET, IR_VERSION = 18, 8
 _BODY = "distilbert"
 _PARTS = {
     "MatMul": ("weight",),
@@ -61,7 +62,7 @@ def quantize(model: onnx.ModelProto, config: Mapping[str, Any]) -> onnx.ModelPro
     if config.get("activation") not in LEAST:
         raise QuantizeError(f"activation {config.get('activation')!r}: only {' and '.join(LEAST)} can be quantised")
     weights = checkpoint_weights(model)
-    classifier = _Classifier(_Graph(), weights, config["n_layers"], config["n_heads"], config["activation"])
+    classifier = _Classifier(Graph(), weights, config["n_layers"], config["n_heads"], config["activation"])
     try:
         logits = classifier.logits()
     except KeyError as missing:
@@ -109,46 +110,6 @@ def quantize_rows(table: Array) -> tuple[Array, Array]:
     return np.rint(table / scales).astype(np.int8), scales
 
 
-@dataclass
-class _Graph:
-    """An ONNX graph as it grows."""
-
-    nodes: list[onnx.NodeProto] = field(default_factory=list)
-    constants: dict[str, onnx.TensorProto] = field(default_factory=dict)
-
-    def add(self, op: str, *inputs: str, outputs: int = 1, **attributes: Any) -> Any:
-        """Append a node; return the name of its output, or the names of several."""
-        number = len(self.nodes)
-        names = [f"{op}_{number}" if outputs == 1 else f"{op}_{number}.{index}" for index in range(outputs)]
-        self.nodes.append(helper.make_node(op, inputs, names, name=f"{op}_{number}", **attributes))
-        return names[0] if outputs == 1 else names
-
-    def constant(self, name: str, value: Any) -> str:
-        """Name of a constant; the first value given under a name is kept."""
-        if name not in self.constants:
-            self.constants[name] = numpy_helper.from_array(np.array(value, order="C"), name)
-        return name
-
-    def integers(self, *values: int) -> str:
-        return self.constant("_".join(map(str, ("integers", *values))), np.array(values, np.int64))
-
-    def number(self, value: float) -> str:
-        return self.constant(f"number_{value:g}", np.float32(value))
-
-    def model(self, output: str, labels: int) -> onnx.ModelProto:
-        tokens = [
-            helper.make_tensor_value_info(name, TensorProto.INT64, ["batch_size", "sequence_length"])
-            for name in ("input_ids", "attention_mask")
-        ]
-        self.nodes.append(helper.make_node("Identity", [output], ["logits"], name="logits"))
-        logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch_size", labels])
-        graph = helper.make_graph(self.nodes, _BODY, tokens, [logits], list(self.constants.values()))
-        opset = [helper.make_opsetid("", OPSET)]
-        model = helper.make_model(graph, opset_imports=opset, ir_version=IR_VERSION, producer_name="streamgauge")
-        helper.set_model_props(model, {"quantization": "int8-rows"})
-        return model
-
-
 @dataclass(frozen=True)
 class _Rows:
     """Quantised activations: (uint8 [rows, columns] - zero) * float scales [rows, 1] + offset."""
@@ -163,7 +124,7 @@ class _Rows:
 class _Classifier:
     """Adds DistilBERT to a graph. Hidden states are [rows, width], a row for each token of the batch."""
 
-    graph: _Graph
+    graph: Graph
     weights: Weights
     layers: int
     heads: int

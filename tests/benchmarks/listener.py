@@ -59,9 +59,10 @@ def ids(count: int, kind: str) -> Iterator[bytes]:
 
 
 class Filler:
-    """Publishes results, and a label for every fifth of them."""
+    """Publishes results, and a label for every `label_every`-th of them; 0: for none."""
 
-    def __init__(self, stream: Stream) -> None:
+    def __init__(self, stream: Stream, label_every: int) -> None:
+        self._label_every = label_every
         self._topics = stream.topics
         self._producer = Producer(
             {
@@ -79,7 +80,7 @@ class Filler:
         labelled = []
         for number, name in enumerate(ids(count, kind)):
             self._send(self._topics.results, before + name + after, name, number % PARTITIONS, headers)
-            if number % 5 == 0:
+            if self._label_every and number % self._label_every == 0:
                 self.label(name)
                 labelled.append(name)
         self._producer.flush()
@@ -87,7 +88,7 @@ class Filler:
 
     def label_again(self, names: list[bytes], count: int) -> None:
         """Corrections of random predictions, old and new."""
-        for name in random.Random(1).choices(names, k=count):
+        for name in random.Random(1).choices(names, k=count) if count else ():
             self.label(name, b"NEGATIVE")
         self._producer.flush()
 
@@ -143,11 +144,11 @@ class Watch:
         return self.samples["process_cpu_seconds_total"]
 
 
-async def measure(records: int, kind: str, late_labels: int) -> dict[str, Any]:
+async def measure(records: int, kind: str, label_every: int, late_labels: int) -> dict[str, Any]:
     """Rebuild, restart, and labels for what was read before, with one listener; figures by name."""
     with EmbeddedKafka() as kafka, TemporaryDirectory(prefix="streamgauge-") as folder:
         stream = await Stream.create(kafka.bootstrap_servers, PARTITIONS)
-        filler = Filler(stream)
+        filler = Filler(stream, label_every)
         names = await asyncio.to_thread(filler.fill, records, kind)
         began_s = time.monotonic()
         async with ListenerProcess(stream, Path(folder)) as listener:
@@ -163,6 +164,7 @@ async def measure(records: int, kind: str, late_labels: int) -> dict[str, Any]:
             restart_s = time.monotonic() - began_s
             labels = round(again.samples["streamgauge_labels"])
             began_s = time.monotonic()
+            late_labels = late_labels if names else 0
             await asyncio.to_thread(filler.label_again, names, late_labels)
             await again.until_labels(labels + late_labels)
             labels_s = time.monotonic() - began_s
@@ -189,13 +191,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--predictions", type=int, nargs="+", default=[1_000_000])
     parser.add_argument("--ids", choices=("position", "uuid"), nargs="+", default=["position", "uuid"])
+    parser.add_argument("--label-every", type=int, default=5, help="a label for each so many results; 0: none")
     parser.add_argument("--late-labels", type=int, default=100_000, help="sent to what has been read")
     parser.add_argument("--json", action="store_true", help="end with one JSON array")
     arguments = parser.parse_args()
     found = []
     for count in arguments.predictions:
         for kind in arguments.ids:
-            figures = asyncio.run(measure(count, kind, arguments.late_labels))
+            figures = asyncio.run(measure(count, kind, arguments.label_every, arguments.late_labels))
             print("  ".join(f"{name} {value}" for name, value in figures.items()), flush=True)
             found.append(figures)
     if arguments.json:

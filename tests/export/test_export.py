@@ -123,6 +123,20 @@ def test_a_missing_tokenizer_is_named(small: Path, tmp_path: Path) -> None:
     assert_nothing_in(output)
 
 
+@pytest.mark.parametrize(
+    ("source", "code", "message"),
+    [("./nowhere", 2, "./nowhere: no such directory"), ("some/model", 1, "cannot be downloaded")],
+)
+def test_a_source_that_cannot_be_had_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, code: int, message: str
+) -> None:
+    """A path that is none, and an id of a hub that does not answer."""
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    ran = run("export", source, "--output", tmp_path / "model")
+    assert (ran.returncode, message in ran.stderr, len(ran.stderr.splitlines())) == (code, True, 1), ran.stderr
+    assert_nothing_in(tmp_path)
+
+
 def test_too_large_a_difference_is_refused(small: Path, tmp_path: Path) -> None:
     """int8 is not fp32: with no difference allowed, nothing is written, and the option is named."""
     ran = run("export", small, "--output", tmp_path / "model", "--max-difference", "0")

@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 from producer.corpus import bundled
@@ -100,3 +101,36 @@ def test_a_broken_directory_is_refused_by_name(tmp_path: Path) -> None:
     (copy / "known-answers.json").write_text(json.dumps(known))
     with pytest.raises(StreamgaugeError, match="fails its known-answer texts"):
         OnnxModel.load(copy, 512).verify()
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "message"),
+    [
+        ("config.json", {"id2label": {"0": "BAD", "1": "GOOD"}}, "known-answers.json is of another model"),
+        ("config.json", {"id2label": {"0": "BAD", "2": "GOOD"}}, "must name each number from 0"),
+        ("config.json", {"id2label": {"0": "A", "1": "B", "2": "C"}}, "not logits for 3 labels"),
+        ("config.json", {"id2label": {"0": "ONLY"}}, "config.json: .*id2label"),
+        ("config.json", {"streamgauge": {"temperature": 0}}, "config.json: .*temperature"),
+        ("known-answers.json", {"texts": []}, "known-answers.json: .*texts"),
+        ("known-answers.json", {"digest": "sha256:0"}, "its digest is sha256:0, that of config.json, model.onnx"),
+    ],
+)
+def test_files_that_do_not_belong_together_are_refused(
+    tmp_path: Path, file: str, change: dict[str, object], message: str
+) -> None:
+    """Labels, temperature, digest and answers are checked before anything is scored."""
+    copy = shutil.copytree(DIRECTORY, tmp_path / "model")
+    content = json.loads((copy / file).read_text())
+    (copy / file).write_text(json.dumps(content | change))
+    with pytest.raises(ConfigurationError, match=message):
+        OnnxModel.load(copy, 512)
+
+
+def test_a_graph_with_other_inputs_is_refused(tmp_path: Path) -> None:
+    """A BERT, which also takes token types, cannot be fed."""
+    copy = shutil.copytree(DIRECTORY, tmp_path / "model")
+    graph = onnx.load(copy / "model.onnx")
+    graph.graph.input.append(onnx.helper.make_tensor_value_info("token_type_ids", onnx.TensorProto.INT64, ["a", "b"]))
+    onnx.save(graph, copy / "model.onnx")
+    with pytest.raises(ConfigurationError, match=r"takes \['attention_mask', 'input_ids', 'token_type_ids'\]"):
+        OnnxModel.load(copy, 512)

@@ -57,6 +57,10 @@ def test_the_content_type_decides_where_it_is_given() -> None:
         (b'{"text": "\xff"}', Reason.NOT_UTF8),
         (b'{"text": "a"', Reason.BROKEN_JSON),
         (b'{"text": "\\ud800"}', Reason.BROKEN_JSON),
+        (b'{"text": "\\ude00 alone"}', Reason.BROKEN_JSON),
+        (b'{"text": "\\ude00\\ud83d"}', Reason.BROKEN_JSON),
+        (b'{"text": "a", "id": "\\ud83d"}', Reason.BROKEN_JSON),
+        (b'{"text": "\xed\xa0\xbd"}', Reason.NOT_UTF8),
         (b'{"text": "a"} {"text": "b"}', Reason.BROKEN_JSON),
         (b'{"text": "a", "x": ' + b"[" * 100_000, Reason.BROKEN_JSON),
         (b'{"txt": "a"}', Reason.MISSING_TEXT),
@@ -71,6 +75,25 @@ def test_the_content_type_decides_where_it_is_given() -> None:
 def test_bad_input_is_refused_by_reason(value: bytes | str | None, reason: Reason) -> None:
     """Every kind of bad input has its own reason."""
     assert refused(value.encode() if isinstance(value, str) else value).reason is reason
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (b'{"text": "\\ud83d\\ude00"}', "\N{GRINNING FACE}"),
+        (b'{"text": "a\\u0000b"}', "a\0b"),
+        (b"a\0b", "a\0b"),
+        (
+            "\u202e\u05e9\u05dc\u05d5\u05dd\u202c \u200f\u0645\u0631\u062d\u0628\u0627".encode(),
+            "\u202e\u05e9\u05dc\u05d5\u05dd\u202c \u200f\u0645\u0631\u062d\u0628\u0627",
+        ),
+        (b"x" * LIMIT_BYTES, "x" * LIMIT_BYTES),
+    ],
+    ids=["paired surrogates", "NUL in JSON", "NUL", "right to left", "one character"],
+)
+def test_odd_unicode_is_text(value: bytes, text: str) -> None:
+    """Emoji as escapes, NUL after the first byte, right-to-left scripts and endless words are taken as they are."""
+    assert accepted(value).text == text
 
 
 @given(st.binary())

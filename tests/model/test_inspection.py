@@ -1,0 +1,86 @@
+"""`streamgauge inspect`, and `export` as far as it goes without PyTorch."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from streamgauge.errors import ConfigurationError, StreamgaugeError
+from worker.export import Options, export, new_directory
+from worker.inspection import LENGTHS_TOKENS, Architecture, inspect
+from worker.settings import WorkerSettings
+
+DIRECTORY = WorkerSettings().model_dir
+
+
+def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "streamgauge", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+
+
+def test_the_default_model_is_what_it_says() -> None:
+    """One JSON object; the digest and the known answers are right, and every length has been timed."""
+    ran = run("inspect", "--json")
+    assert ran.returncode == 0, ran.stderr
+    report = json.loads(ran.stdout)
+    assert (report["digest_matches"], report["known_answers_match"]) == (True, True)
+    assert report["quantization"] == "int8-rows"
+    assert report["bytes"] <= 25_000_000
+    assert [timing["tokens"] for timing in report["timings"]] == list(LENGTHS_TOKENS)
+    assert all(timing["us_per_token"] > 0 for timing in report["timings"])
+
+
+def test_an_altered_model_is_told_apart(tmp_path: Path) -> None:
+    """Another temperature is another model: the report says what is wrong, and the exit code is 1."""
+    copy = shutil.copytree(DIRECTORY, tmp_path / "model")
+    config = json.loads((copy / "config.json").read_text())
+    config["streamgauge"]["temperature"] = 9.0
+    (copy / "config.json").write_text(json.dumps(config))
+    ran = run("inspect", copy)
+    assert (ran.returncode, "is NOT the one recorded" in ran.stdout, "WRONG" in ran.stdout) == (1, True, True)
+    assert not inspect(copy).sound
+
+
+def test_what_is_no_model_is_named(tmp_path: Path) -> None:
+    """A folder without a model: exit code 2 and the file that is missing."""
+    ran = run("inspect", tmp_path)
+    assert (ran.returncode, f"cannot read {tmp_path / 'config.json'}" in ran.stderr) == (2, True)
+    with pytest.raises(ConfigurationError):
+        inspect(tmp_path)
+
+
+def test_parameters_are_counted() -> None:
+    """DistilBERT with two labels has 66,955,010."""
+    assert Architecture("distilbert", 6, 12, 768, 3072, 30522, 512, {"0": "a", "1": "b"}).parameters == 66_955_010
+
+
+def test_export_without_its_extra_names_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is missing and what to type, nothing written."""
+    monkeypatch.setattr("worker.export.find_spec", lambda _name: None)
+    with pytest.raises(ConfigurationError, match=r"needs torch, .*: pip install 'streamgauge\[export\]'"):
+        export("somewhere", tmp_path / "model", Options(), print)
+    assert list(tmp_path.iterdir()) == []
+
+
+def fail_half_way(output: Path, failure: BaseException) -> None:
+    with new_directory(output) as partial:
+        (partial / "half").write_text("written")
+        raise failure
+
+
+@pytest.mark.parametrize("failure", [KeyboardInterrupt(), OSError(28, "No space left on device")])
+def test_a_directory_appears_whole_or_not_at_all(tmp_path: Path, failure: BaseException) -> None:
+    """It takes its name at the end; what fails on the way leaves nothing, and what is there is never replaced."""
+    output = tmp_path / "new" / "model"
+    with pytest.raises((KeyboardInterrupt, StreamgaugeError)):
+        fail_half_way(output, failure)
+    assert list(output.parent.iterdir()) == []
+    with new_directory(output) as partial:
+        (partial / "whole").write_text("written")
+        assert not output.exists()
+    assert [path.name for path in output.iterdir()] == ["whole"]
+    with pytest.raises(ConfigurationError, match="exists already"), new_directory(output):
+        pass
