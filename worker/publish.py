@@ -22,7 +22,7 @@ from worker.transaction import Writer
 log = structlog.get_logger(__name__)
 
 TRANSACTION_CPU_S = 0.0014
-QUEUEING_FACTOR = 20
+QUEUEING_FACTOR, MAX_QUEUEING_S = 20, 5.0
 """While texts queue up, it is the queue that they wait for: fewer, larger transactions leave more time to the model."""
 
 
@@ -56,7 +56,8 @@ class Publishing:
             while run := await slot.run(self._enough_records(), not_before_s, at_latest_s):
                 began_s = loop.time()
                 interval_s = commit_interval_s(self._settings, self._open_slots)
-                not_before_s, at_latest_s = began_s + interval_s, began_s + interval_s * QUEUEING_FACTOR
+                not_before_s = began_s + interval_s
+                at_latest_s = began_s + min(interval_s * QUEUEING_FACTOR, MAX_QUEUEING_S)
                 await self._commit(slot, writer, run)
                 self._metrics.publish.observe(loop.time() - began_s)
         finally:

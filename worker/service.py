@@ -46,7 +46,7 @@ class Worker:
     ) -> None:
         self._kafka, self._topics, self._settings, self._model = kafka, topics, settings, model
         self._metrics = Metrics(registry, model.ref, model.labels)
-        self._credit = Credit(settings.max_records, settings.max_bytes)
+        self._credit = Credit(settings.max_records, settings.max_bytes, settings.model_slots)
         self._partitions: Partitions | None = None
 
     async def run(self, stop: asyncio.Event, open_writer: OpenWriter | None = None) -> None:

@@ -63,8 +63,9 @@ class Scored(msgspec.Struct, frozen=True):
 
 Outcome = Scored | Refused
 
-QUEUEING_PART = 32
-"""Of the credit, in records: more than that unscored is a queue."""
+QUEUE_S = 0.5
+"""What the model needs longer for is a queue."""
+SMOOTHING_TEXTS = 64
 
 
 def largest_share(partitions: int) -> float:
@@ -78,11 +79,13 @@ def largest_share(partitions: int) -> float:
 class Credit:
     """What may be between fetch and commit: records and bytes. Exhausted at the limit, available again at 3/4 of it."""
 
-    def __init__(self, max_records: int, max_bytes: int) -> None:
-        self.max_records, self.max_bytes = max_records, max_bytes
+    def __init__(self, max_records: int, max_bytes: int, model_slots: int = 1) -> None:
+        self.max_records, self.max_bytes, self._model_slots = max_records, max_bytes, model_slots
         self.records = self.bytes = 0
         self._unfinished = 0
         """Records fetched whose outcome is not known."""
+        self._model_s = 0.0
+        """What a text took of a model slot, lately."""
         self._calming: set[asyncio.Event] = set()
         self._available = asyncio.Event()
         self._available.set()
@@ -94,7 +97,7 @@ class Credit:
     @property
     def is_queueing(self) -> bool:
         """Whether texts queue up: what is late then is late for the model's sake, not for a commit's."""
-        return self._unfinished > self.max_records // QUEUEING_PART
+        return self._unfinished * self._model_s > QUEUE_S * self._model_slots
 
     def take(self, records: int, size: int) -> None:
         self.records += records
@@ -103,9 +106,11 @@ class Credit:
         if self.records >= self.max_records or self.bytes >= self.max_bytes:
             self._available.clear()
 
-    def finished(self, records: int) -> None:
-        """The outcomes of so many are known; they are held until they are given back."""
+    def finished(self, records: int, model_s: float | None = None) -> None:
+        """The outcomes of so many are known, each after so long in the model; they are held until given back."""
         self._unfinished -= records
+        if model_s is not None:
+            self._model_s += (model_s - self._model_s) / SMOOTHING_TEXTS
         if self._calming and not self.is_queueing:
             for event in self._calming:
                 event.set()
@@ -201,7 +206,7 @@ class Slot:
         if self.is_open:
             self._sequencer.finish(outcome.record.offset, outcome)
             self._unfinished -= 1
-            self._credit.finished(1)
+            self._credit.finished(1, outcome.infer_s if isinstance(outcome, Scored) else None)
             if self._sequencer.ready() >= self._enough:
                 self._changed.set()
 

@@ -8,6 +8,7 @@ import asyncio
 import json
 import os
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -82,12 +83,25 @@ def score_all(model: OnnxModel, texts: Sequence[str], plan: Plan, pool: ThreadPo
     return done
 
 
+def best_plan(model: OnnxModel, texts: Sequence[str], plan: Plan, pool: ThreadPoolExecutor) -> Plan:
+    """With the size of batch, of half, one and two times the given, that takes the least CPU for these texts."""
+
+    def cpu_s(plan: Plan) -> float:
+        began_s = time.process_time()
+        score_all(model, texts, plan, pool)
+        return time.process_time() - began_s
+
+    sizes = (plan.max_batch_tokens // 2, plan.max_batch_tokens, plan.max_batch_tokens * 2)
+    return min((msgspec.structs.replace(plan, max_batch_tokens=size) for size in sizes), key=cpu_s)
+
+
 def ceiling(plan: Plan) -> None:
     """Loads and warms up, says so, scores when it is told to, and says what it did."""
     texts: list[str] = json.loads(Path(plan.texts_file).read_text())
     model = OnnxModel.load(Path(plan.model_dir), max_tokens=512)
     model.verify()
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        plan = best_plan(model, texts[: len(texts) // 8 + 1], plan, pool)
         print("ready", flush=True)
         sys.stdin.readline()
         print(msgspec.json.encode(score_all(model, texts, plan, pool)).decode(), flush=True)

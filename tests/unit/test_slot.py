@@ -10,7 +10,7 @@ from aiokafka.structs import TopicPartition
 from streamgauge.events import Reason
 from tests.records import FakeRecord
 from worker.intake import Refused
-from worker.slot import Credit, Slot, largest_share
+from worker.slot import QUEUE_S, SMOOTHING_TEXTS, Credit, Encoded, Scored, Slot, largest_share
 
 TP = TopicPartition("sentiment.input", 0)
 
@@ -118,37 +118,53 @@ async def test_a_failed_slot_raises() -> None:
         await slot.run(enough=1, not_before_s=now_s())
 
 
+def scored(offset: int, slot: Slot, infer_s: float) -> Scored:
+    text = Encoded(slot, FakeRecord(offset=offset), "", None, [1], False, 0.0, 0.0)
+    return Scored(text, [1.0], queue_s=0, infer_s=infer_s, padded_tokens=1, scored_at_s=0.0)
+
+
+async def queueing(credit: Credit, records: int) -> Slot:
+    """A slot of which one record is finished, and so many more will take the model longer than a queue may be."""
+    slot = slot_with(1 + records, credit)
+    slot.finish(scored(0, slot, infer_s=SMOOTHING_TEXTS * 1.01 * QUEUE_S / records))
+    assert credit.is_queueing
+    return slot
+
+
 async def test_while_texts_queue_up_a_run_waits_for_more() -> None:
     """Past the interval a queue still holds a run back, until it calms down: also by what other slots finish."""
     credit = Credit(32, 1000)
-    slot, other = slot_with(3, credit), slot_with(3, credit)
-    slot.finish(outcome(0))
+    slot = await queueing(credit, records=2)
+    other = slot_with(2, credit)
     run = asyncio.ensure_future(slot.run(enough=3, not_before_s=now_s(), at_latest_s=now_s() + 3600))
+    await asyncio.sleep(0.01)
+    assert not run.done()
     for offset in range(2):
-        await asyncio.sleep(0.01)
-        assert credit.is_queueing
-        assert not run.done()
         other.finish(outcome(offset))
+    await asyncio.sleep(0.01)
+    assert not run.done()
     slot.finish(outcome(2))
-    other.finish(outcome(2))
     assert not credit.is_queueing
     assert [item.record.offset for item in await run] == [0]
 
 
 async def test_a_queue_does_not_hold_a_run_back_for_ever() -> None:
-    """At the latest time a run leaves, however long the queue is."""
-    slot = slot_with(30, Credit(32, 1000))
-    slot.finish(outcome(0))
+    """At the latest time a run leaves, however long the queue is; enough finished records leave before."""
+    slot = await queueing(Credit(32, 1000), records=10)
     assert len(await slot.run(enough=3, not_before_s=now_s(), at_latest_s=now_s() + 0.01)) == 1
+    for offset in (1, 2):
+        slot.finish(outcome(offset))
+    assert len(await slot.run(enough=2, not_before_s=now_s() + 3600, at_latest_s=now_s() + 3600)) == 2
 
 
-async def test_a_closed_slot_leaves_no_queue_behind() -> None:
-    """What a lost partition had not finished counts no more."""
-    credit = Credit(32, 1000)
-    slot = slot_with(30, credit)
-    slot.finish(outcome(0))
+async def test_more_model_slots_make_a_shorter_queue() -> None:
+    """The same texts are no queue for ten slots, and none of a lost partition."""
+    one, ten = Credit(32, 1000), Credit(32, 1000, model_slots=10)
+    slot = await queueing(one, records=10)
+    with pytest.raises(AssertionError):
+        await queueing(ten, records=10)
     slot.close()
-    assert not credit.is_queueing
+    assert not one.is_queueing
 
 
 def test_a_stuck_partition_leaves_credit_to_the_others() -> None:
