@@ -88,7 +88,9 @@ def _beside(numbers: Numbers) -> Iterator[Metric]:
         "streamgauge_labels", "Labels, by whether their prediction may still come.", labels=("age",)
     )
     matched = GaugeMetricFamily(
-        "streamgauge_matched_labels", "Those of them with a prediction in the partition.", labels=("partition", "age")
+        "streamgauge_matched_labels",
+        "Labels whose prediction stands in the results partition, by the label's age.",
+        labels=("partition", "age"),
     )
     partitions = sorted(partition for stream, partition in numbers.positions if stream is Stream.RESULTS)
     for age in Age:
@@ -155,9 +157,11 @@ def _calibration(rows: Sequence[Row]) -> Iterator[Metric]:
     n_of = GaugeMetricFamily(
         "streamgauge_calibration_bin_predictions", "Judged predictions by confidence.", labels=labels
     )
-    confidence_of = GaugeMetricFamily("streamgauge_calibration_bin_confidence_sum", "Their confidences.", labels=labels)
+    confidence_of = GaugeMetricFamily(
+        "streamgauge_calibration_bin_confidence_sum", "Sum of the confidences of judged predictions.", labels=labels
+    )
     correct_of = GaugeMetricFamily(
-        "streamgauge_calibration_bin_correct", "Those of them that are right.", labels=labels
+        "streamgauge_calibration_bin_correct", "Judged predictions that are right, by confidence.", labels=labels
     )
     brier_of = GaugeMetricFamily(
         "streamgauge_brier_sum", "Squared distance of scores and truth, of judged predictions.", labels=SERIES

@@ -17,12 +17,12 @@ from feedback_listener.accuracy import AccuracyCollector
 from feedback_listener.join import Starts, Stream
 from feedback_listener.numbers import Numbers, Positions, Snapshot
 from feedback_listener.reading import Reader
-from feedback_listener.settings import ListenerSettings, Shard
+from feedback_listener.settings import ListenerSettings
 from feedback_listener.store import Store, StoreUnusable, discard
 from feedback_listener.wire import Batch, read
 from streamgauge.errors import ConfigurationError, StreamgaugeError
 from streamgauge.kafka import admin_client, persistently
-from streamgauge.lifecycle import Deadline
+from streamgauge.lifecycle import Deadline, clock_ms
 from streamgauge.settings import KafkaSettings, TopicSettings
 from streamgauge.telemetry import serve_http, service_registry
 from streamgauge.topic_ids import identify
@@ -43,10 +43,6 @@ IDENTITY_TIMEOUT_S = 2.0
 T = TypeVar("T")
 
 
-def clock_ms() -> int:
-    return time.time_ns() // 1_000_000
-
-
 class Listener:
     """One listener: a shard of the results partitions and all of the feedback topic, no consumer group."""
 
@@ -56,7 +52,7 @@ class Listener:
         self._kafka = kafka
         self._streams = {topics.results: Stream.RESULTS, topics.feedback: Stream.FEEDBACK}
         self._window_ms = round(topics.join_window_days * DAY_MS)
-        self._shard = Shard.parse(settings.shard)
+        self._shard = settings.shard
         self._path = settings.store_path(topics.prefix)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="store")
         self._ends: Positions | None = None

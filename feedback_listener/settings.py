@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Annotated, NamedTuple
 
 from platformdirs import user_cache_path
-from pydantic import AfterValidator, Field
-from pydantic_settings import SettingsConfigDict
+from pydantic import BeforeValidator, Field
+from pydantic_settings import NoDecode, SettingsConfigDict
 
 from streamgauge.settings import PREFIX, Port, ServiceSettings
 
@@ -18,9 +18,9 @@ class Shard(NamedTuple):
     of: int
 
     @classmethod
-    def parse(cls, text: str) -> "Shard":
+    def parse(cls, text: object) -> "Shard":
         """From `0/3`. Raises ValueError."""
-        found = re.fullmatch(r"(\d{1,4})/(\d{1,4})", text)
+        found = re.fullmatch(r"(\d{1,4})/(\d{1,4})", str(text))
         shard = cls(int(found[1]), int(found[2])) if found else None
         if shard is None or shard.number >= shard.of:
             raise ValueError(
@@ -35,11 +35,6 @@ class Shard(NamedTuple):
         return partition % self.of == self.number
 
 
-def _checked(shard: str) -> str:
-    Shard.parse(shard)
-    return shard
-
-
 class ListenerSettings(ServiceSettings):
     """Where the listener keeps its cache, its share of the results partitions, and where it serves its numbers."""
 
@@ -49,12 +44,11 @@ class ListenerSettings(ServiceSettings):
     store: Path | None = Field(
         None, description="file of the cache, one a listener; unset: one in the user's cache folder"
     )
-    shard: Annotated[str, AfterValidator(_checked)] = Field(
-        "0/1", description="0/3, 1/3 and 2/3 share the results partitions; two of the same are copies"
+    shard: Annotated[Shard, NoDecode, BeforeValidator(Shard.parse)] = Field(
+        Shard(0, 1), description="0/3, 1/3 and 2/3 share the results partitions; two of the same are copies"
     )
 
     def store_path(self, prefix: str) -> Path:
         """Where the store is: as set, or by the topics' prefix and the shard in the user's cache folder."""
-        shard = Shard.parse(self.shard)
-        name = f"{prefix}-listener-{shard.number}-of-{shard.of}.sqlite"
+        name = f"{prefix}-listener-{self.shard.number}-of-{self.shard.of}.sqlite"
         return self.store or user_cache_path("streamgauge") / name

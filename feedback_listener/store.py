@@ -51,6 +51,7 @@ class Store:
         self._identity = identity
         self._window_ms = window_ms
         with _named_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
             self._tables = Tables(path)
             try:
                 self._check(now_ms)
@@ -73,9 +74,10 @@ class Store:
         return total
 
     def apply(self, batch: Batch, positions: Positions, now_ms: int) -> None:
-        """Apply records, move to `positions` and let time pass, all or nothing; time never goes back.
+        """Apply records, move to `positions` and let time pass, all or nothing.
 
-        Every record is applied once: it lies at or after the position of its partition. Raises what `__init__` raises.
+        Every record is applied once: it lies at or after the position of its partition. Raises what `__init__` raises;
+        StoreUnusable also when time goes back by more than a minute, less is taken for no time at all.
         """
         if now_ms < self.numbers.now_ms - MINUTE_MS:
             raise StoreUnusable(FROM_THE_FUTURE)
@@ -197,7 +199,6 @@ def _by_id(items: Iterable[T]) -> dict[str, list[T]]:
 def _named_errors(path: Path) -> Iterator[None]:
     """SQLite's errors as what they mean here."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         yield
     except sqlite3.DatabaseError as error:
         code = getattr(error, "sqlite_errorcode", 0) & PRIMARY_CODE

@@ -351,7 +351,8 @@ def stats(
 ) -> None:
     """Throughput and latency of the past, as a table, from the metrics topic alone."""
     from streamgauge import stats as module
-    from streamgauge.reading import clock_ms, moment_ms, seconds
+    from streamgauge.lifecycle import clock_ms
+    from streamgauge.reading import moment_ms, seconds
 
     kafka, topics = load(KafkaSettings, bootstrap_servers=bootstrap_servers), load(TopicSettings)
     since_ms, collected = moment_ms(since, clock_ms()), module.Stats(by, seconds(every))
@@ -378,7 +379,8 @@ def tail(
 ) -> None:
     """Show results, metric events or dead letters as they are committed, a line each, until Ctrl-C."""
     from streamgauge import tail as module
-    from streamgauge.reading import clock_ms, moment_ms
+    from streamgauge.lifecycle import clock_ms
+    from streamgauge.reading import moment_ms
 
     kafka, topics = load(KafkaSettings, bootstrap_servers=bootstrap_servers), load(TopicSettings)
     topic, line_of = {

@@ -15,6 +15,11 @@ from streamgauge.errors import StreamgaugeError
 log = structlog.get_logger(__name__)
 
 
+def clock_ms() -> int:
+    """The wall clock, in milliseconds since the epoch."""
+    return time.time_ns() // 1_000_000
+
+
 class Deadline:
     """One time budget shared by several steps, on the monotonic clock."""
 

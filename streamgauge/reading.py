@@ -2,7 +2,6 @@
 
 import asyncio
 import re
-import time
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -40,10 +39,6 @@ def moment_ms(text: str, now_ms: int) -> int:
             f"{text}: give 1h (so long ago), earliest, or a time such as 2026-01-31T12:00"
         ) from None
     return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
-
-
-def clock_ms() -> int:
-    return time.time_ns() // 1_000_000
 
 
 async def unless_stopped(work: Coroutine[Any, Any, None], stop: asyncio.Event) -> bool:

@@ -19,6 +19,7 @@ from feedback_listener.settings import ListenerSettings
 from streamgauge.errors import ConfigurationError
 from streamgauge.events import Feedback, ModelRef, Position, Prediction, Timings, encode
 from streamgauge.kafka import admin_client
+from streamgauge.lifecycle import clock_ms
 from streamgauge.settings import TopicSettings
 from tests.cluster import Kafka, Stream
 
@@ -181,7 +182,7 @@ async def test_what_is_older_than_the_window_is_not_read(kafka: Kafka, monkeypat
     """A listener that starts after the window has passed begins at the end, and is ready."""
     stream = await Stream.create(kafka.bootstrap_servers)
     await write_a_history(stream)
-    a_month_later_ms = service.clock_ms() + 30 * 86_400_000
+    a_month_later_ms = clock_ms() + 30 * 86_400_000
     monkeypatch.setattr(service, "clock_ms", lambda: a_month_later_ms)
     async with listening(stream) as (listener, registry):
         assert listener.ready() is None
