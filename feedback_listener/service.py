@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -39,6 +40,9 @@ PROGRESS_S = 5.0
 IDENTITY_CHECK_S = 30.0
 IDENTITY_TIMEOUT_S = 2.0
 """Nothing is read meanwhile."""
+SWITCH_INTERVAL_S = 0.001
+"""How long a thread keeps Python's lock from another. A scrape asks for it a dozen times (once a file of /proc), and
+waits so long each time while the store's thread is busy."""
 
 T = TypeVar("T")
 
@@ -172,6 +176,7 @@ class Listener:
         checked = Deadline(IDENTITY_CHECK_S)
         while True:
             self._last_turn_s = time.monotonic()
+            await asyncio.sleep(0)  # a poll that finds records lets nobody else run: scrapes would wait for all of them
             read(await reader.poll(BUSY_POLL_MS if busy else IDLE_POLL_MS), store.kinds, batch)
             if not writing.done() and len(batch) < MAX_BATCH_RECORDS:
                 continue
@@ -249,6 +254,7 @@ def check_topics(names: Sequence[str], existing: dict[str, Topic], window_ms: in
 
 async def serve(kafka: KafkaSettings, topics: TopicSettings, settings: ListenerSettings, stop: asyncio.Event) -> None:
     """Run a listener and its HTTP side until asked to stop."""
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
     registry = service_registry()
     listener = Listener(kafka, topics, settings, registry)
     async with serve_http(settings.http_host, settings.http_port, registry, live=listener.live, ready=listener.ready):

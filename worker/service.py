@@ -1,7 +1,6 @@
 """The worker as a service: puts the parts together, runs them until asked to stop."""
 
 import asyncio
-import gc
 from contextlib import AbstractAsyncContextManager
 
 import structlog
@@ -133,7 +132,5 @@ async def serve(kafka: KafkaSettings, topics: TopicSettings, settings: WorkerSet
     registry = service_registry()
     model = await asyncio.to_thread(OnnxModel.load, settings.model_dir, settings.max_tokens)
     worker = Worker(kafka, topics, settings, registry, model)
-    # What lives as long as the process need not be looked at in each full collection.
-    gc.freeze()
     async with serve_http(settings.http_host, settings.http_port, registry, live=worker.live, ready=worker.ready):
         await worker.run(stop)
