@@ -64,16 +64,13 @@ def set_up_logging(settings: LogSettings, stream: TextIO | None = None) -> None:
 
 
 def _worth_reading(record: logging.LogRecord) -> bool:
-    """Not what is normal in the life of Kafka's client: a retry until the markers of the transaction before have
-    landed, a group's first request to a broker that has just been started, and the futures that a producer leaves
-    behind when it is fenced (asyncio reports them when they are collected).
+    """Not what is normal in the life of Kafka's client: a group's first request to a broker that has just been started,
+    and the futures that a producer leaves behind when it is fenced (asyncio reports them when they are collected).
     """
     message = record.getMessage()
     left_behind = record.name == "asyncio" and record.exc_info and isinstance(record.exc_info[1], KafkaError)
     return not (
-        left_behind
-        or (record.name.startswith("aiokafka.producer") and "NotEnoughReplicas" in message)
-        or (record.name.startswith("aiokafka.consumer") and "GroupCoordinatorNotAvailable" in message)
+        left_behind or (record.name.startswith("aiokafka.consumer") and "GroupCoordinatorNotAvailable" in message)
     )
 
 

@@ -1,9 +1,12 @@
-"""Texts waiting for the model, and how a batch is cut from them: the oldest first, then those of nearest length."""
+"""Texts waiting for the model, and how a batch is cut from them: the oldest first, then what pads it least."""
 
 import asyncio
 from bisect import bisect_left, insort
 from collections.abc import Callable, Iterable, Sequence
 from typing import Generic, Protocol, TypeVar
+
+MAX_PADDING_TOKENS = 16
+"""More padding than this, by one text, costs more than a run of the model for it alone would."""
 
 
 class Waiting(Protocol):
@@ -19,18 +22,20 @@ T = TypeVar("T", bound=Waiting)
 def batch_window(lengths: Sequence[tuple[int, int]], start: int, max_batch_tokens: int) -> range:
     """The indices of the batch around `start` in `lengths`, which is ascending by its first items, the token counts.
 
-    Grows by the neighbour of nearest length while longest x count stays within `max_batch_tokens`. A text that alone
-    is over the budget is a batch of its own.
+    Grows by the neighbour that adds less padding, while that is worth it and longest x count stays within
+    `max_batch_tokens`. A text that alone is over the budget is a batch of its own.
     """
     low, high = start, start + 1
-    own = lengths[start][0]
     while True:
-        count = high - low + 1
-        below = lengths[low - 1][0] if low > 0 and lengths[high - 1][0] * count <= max_batch_tokens else None
-        above = lengths[high][0] if high < len(lengths) and lengths[high][0] * count <= max_batch_tokens else None
-        if below is None and above is None:
+        count, longest = high - low, lengths[high - 1][0]
+        below = above = MAX_PADDING_TOKENS + 1
+        if low > 0 and longest * (count + 1) <= max_batch_tokens:
+            below = longest - lengths[low - 1][0]
+        if high < len(lengths) and lengths[high][0] * (count + 1) <= max_batch_tokens:
+            above = (lengths[high][0] - longest) * count
+        if min(below, above) > MAX_PADDING_TOKENS:
             return range(low, high)
-        if above is None or (below is not None and own - below < above - own):
+        if below < above:
             low -= 1
         else:
             high += 1

@@ -18,9 +18,18 @@ def cpu_s(pid: int) -> float:
     return time.clock_gettime((~pid << 3) | 2)
 
 
+def rss_mb(pid: int) -> float:
+    """The memory that a process holds now, in MB (Linux)."""
+    return _status_mb(pid, "VmRSS")
+
+
 def peak_rss_mb(pid: int) -> float:
     """The most memory that a process has held, in MB (Linux)."""
-    [kilobytes] = re.findall(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+    return _status_mb(pid, "VmHWM")
+
+
+def _status_mb(pid: int, name: str) -> float:
+    [kilobytes] = re.findall(rf"{name}:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
     return int(kilobytes) * 1024 / 1e6
 
 

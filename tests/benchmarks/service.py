@@ -6,6 +6,7 @@
                rate, texts coming at random moments: default settings at a half, the latency profile at a quarter
     scaling    CPU a text with one and two replicas, and with 4 and 48 partitions
     memory     peak RSS while as many texts of 512 tokens as may be are held
+    endurance  RSS under full load, short texts and long ones, for `--minutes`; only when asked for
 
 Pinned as in `make bench`: the workers on one core, Kafka and this process on the others. Linux only.
 """
@@ -31,15 +32,18 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from streamgauge.broker import EmbeddedKafka
 from streamgauge.events import decode_prediction
 from tests.benchmarks.measuring import PARTITIONS, Results, publish
-from tests.benchmarks.processes import cpu_s, module, peak_rss_mb, shared_out, started
+from tests.benchmarks.processes import cpu_s, module, peak_rss_mb, rss_mb, shared_out, started
 from tests.benchmarks.texts import texts_of
 from tests.cluster import Stream
 from worker.settings import WorkerSettings
 
 PARTS = ("start", "idle", "latency", "scaling", "memory")
+ENDURANCE = "endurance"
 IDLE_S = 10
-PACED_S = 30
+PACED_S, PACED_BEFORE_S = 30, 5
+WARM_UP_TEXTS = 800
 SATURATING_TEXTS = 3000
+WAVE_TEXTS = 5000
 LONGEST_TEXT = "a fine film " * 400
 
 
@@ -92,7 +96,8 @@ class Bench:
             began_s = time.perf_counter()
             await fleet.score(texts)
             per_s = load * len(texts) / (time.perf_counter() - began_s)
-            latencies_s = await fleet.pace(texts[: round(per_s * PACED_S)], per_s)
+            await fleet.pace(texts[: round(per_s * PACED_BEFORE_S)], per_s)
+            latencies_s = await fleet.pace(texts_of("short", round(per_s * PACED_S)), per_s)
         ordered = sorted(latencies_s)
         p50, p99 = (ordered[int(len(ordered) * share)] for share in (0.5, 0.99))
         return {"texts_per_s": per_s, "p50_ms": p50 * 1000, "p99_ms": p99 * 1000}
@@ -100,6 +105,7 @@ class Bench:
     async def cpu_us_a_text(self, replicas: int, partitions: int) -> float:
         texts = texts_of("short", SATURATING_TEXTS)
         async with self.workers(replicas, partitions) as fleet:
+            await fleet.score(texts[:WARM_UP_TEXTS])
             before = fleet.cpu_s
             await fleet.score(texts)
             return (fleet.cpu_s - before) / len(texts) * 1e6
@@ -114,6 +120,25 @@ class Bench:
                 seen = fleet.results.count
             task.cancel()
             return {"rss_mb": max(peak_rss_mb(pid) for pid in fleet.pids)}
+
+    async def endurance(self, minutes: float) -> dict[str, float]:
+        """Wave after wave of more texts than the worker may hold; RSS in MB after each."""
+        texts = texts_of("bimodal", WAVE_TEXTS)
+        samples_mb: list[float] = []
+        end_s = time.monotonic() + minutes * 60
+        async with self.workers() as fleet:
+            [pid] = fleet.pids
+            while time.monotonic() < end_s:
+                await fleet.score(texts)
+                samples_mb.append(rss_mb(pid))
+                print(f"endurance: {len(samples_mb) * WAVE_TEXTS} texts, RSS {samples_mb[-1]:.0f} MB", flush=True)
+            quarter = max(1, len(samples_mb) // 4)
+            return {
+                "texts": len(samples_mb) * WAVE_TEXTS,
+                "rss_mb_first_quarter": statistics.median(samples_mb[:quarter]),
+                "rss_mb_last_quarter": statistics.median(samples_mb[-quarter:]),
+                "rss_mb_peak": peak_rss_mb(pid),
+            }
 
 
 class Fleet:
@@ -195,8 +220,8 @@ async def scaling(bench: Bench, rounds: int) -> dict[str, dict[str, float]]:
     }
 
 
-async def measure(bench: Bench, parts: Sequence[str], rounds: int) -> dict[str, Any]:
-    """The parts asked for, one after the other."""
+async def measure(bench: Bench, parts: Sequence[str], rounds: int, minutes: float = 0) -> dict[str, Any]:
+    """The parts asked for, one after the other; `rounds` of the scaling, `minutes` of the endurance."""
     runs: dict[str, Callable[[], Awaitable[Any]]] = {
         "start": bench.start,
         "idle": bench.idle,
@@ -206,6 +231,7 @@ async def measure(bench: Bench, parts: Sequence[str], rounds: int) -> dict[str, 
         ),
         "scaling": lambda: scaling(bench, rounds),
         "memory": bench.memory,
+        ENDURANCE: lambda: bench.endurance(minutes),
     }
     result = {}
     for name, part in runs.items():
@@ -235,15 +261,16 @@ def _flat(figures: Mapping[str, Any]) -> dict[str, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
+    parser.add_argument("--parts", nargs="+", choices=(*PARTS, ENDURANCE), default=PARTS)
     parser.add_argument("--rounds", type=int, default=3, help="of the comparison of replicas and partitions")
+    parser.add_argument("--minutes", type=float, default=60, help="of the endurance")
     parser.add_argument("--model-dir", type=Path, default=WorkerSettings().model_dir)
     options = parser.parse_args()
     own, others = shared_out(sorted(os.sched_getaffinity(0)), 1)
     os.sched_setaffinity(0, others)
     with EmbeddedKafka() as kafka, tempfile.TemporaryDirectory(prefix="streamgauge-bench-") as folder:
         bench = Bench(kafka.bootstrap_servers, own, Path(folder), options.model_dir)
-        result = asyncio.run(measure(bench, options.parts, options.rounds))
+        result = asyncio.run(measure(bench, options.parts, options.rounds, options.minutes))
     print(table(result))
 
 

@@ -34,7 +34,7 @@ STEPS = {
 }
 """Where the process can be hurt: a call of the transactional producer, and which side of it.
 
-`sent` is after a batch's delivery, `offsets` after that of a batch as well: the broker holds records then.
+`sent` is after a batch's delivery, `offsets` comes later still: the broker holds records then.
 """
 
 Strike = Callable[[], None]
@@ -56,9 +56,7 @@ def arm(step: str, nth: int, name: str, model: HoldingModel) -> None:
 
 
 def _in_producer(method: str, side: str, strike: Strike) -> None:
-    delivered: dict[AIOKafkaProducer, asyncio.Event] = {}
     original = getattr(AIOKafkaProducer, method)
-    send_batch = AIOKafkaProducer.send_batch
 
     async def hurt(self: AIOKafkaProducer, *args: Any, **kwargs: Any) -> Any:
         if side == "before":
@@ -66,25 +64,10 @@ def _in_producer(method: str, side: str, strike: Strike) -> None:
         result = await original(self, *args, **kwargs)
         if method == "send_batch":
             await asyncio.wait([result])
-        if method == "send_offsets_to_transaction":
-            await delivered[self].wait()
         if side == "after":
             strike()
         return result
 
-    async def begin(self: AIOKafkaProducer) -> None:
-        delivered[self] = asyncio.Event()
-        await begin_transaction(self)
-
-    async def send(self: AIOKafkaProducer, *args: Any, **kwargs: Any) -> Any:
-        delivery = await send_batch(self, *args, **kwargs)
-        delivery.add_done_callback(lambda _delivery: delivered[self].set())
-        return delivery
-
-    if method == "send_offsets_to_transaction":
-        begin_transaction = AIOKafkaProducer.begin_transaction
-        mock.patch.object(AIOKafkaProducer, "begin_transaction", begin).start()
-        mock.patch.object(AIOKafkaProducer, "send_batch", send).start()
     mock.patch.object(AIOKafkaProducer, method, hurt).start()
 
 

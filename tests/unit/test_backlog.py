@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.backlog import Backlog, batch_window
+from worker.backlog import MAX_PADDING_TOKENS, Backlog, batch_window
 
 lengths = st.lists(st.integers(1, 600), min_size=1, max_size=60)
 
@@ -33,7 +33,7 @@ def filled(tokens: list[int], max_batch_tokens: int) -> Backlog[Text]:
 
 @given(lengths, st.integers(1, 1024), st.data())
 def test_a_window_keeps_the_budget_and_cannot_grow(tokens: list[int], budget: int, data: st.DataObject) -> None:
-    """A batch fits, unless it is one oversized text; and neither neighbour would fit as well."""
+    """A batch fits, unless it is one oversized text; neither neighbour would fit as well, or pad little enough."""
     ascending = sorted((count, number) for number, count in enumerate(tokens))
     start = data.draw(st.integers(0, len(ascending) - 1))
     window = batch_window(ascending, start, budget)
@@ -41,9 +41,17 @@ def test_a_window_keeps_the_budget_and_cannot_grow(tokens: list[int], budget: in
     longest = ascending[window.stop - 1][0]
     assert len(window) == 1 or longest * len(window) <= budget
     if window.start > 0:
-        assert longest * (len(window) + 1) > budget
+        padding = longest - ascending[window.start - 1][0]
+        assert longest * (len(window) + 1) > budget or padding > MAX_PADDING_TOKENS
     if window.stop < len(ascending):
-        assert ascending[window.stop][0] * (len(window) + 1) > budget
+        longer = ascending[window.stop][0]
+        assert longer * (len(window) + 1) > budget or (longer - longest) * len(window) > MAX_PADDING_TOKENS
+
+
+async def test_few_texts_of_different_lengths_are_not_padded_to_the_longest() -> None:
+    """While little waits, a short text does not cost as much as a long one."""
+    batches = await cut_all(filled([60, 9, 10, 8, 55], 512))
+    assert [[text.tokens for text in batch] for batch in batches] == [[55, 60], [8, 9, 10]]
 
 
 @given(lengths, st.integers(1, 1024))
