@@ -261,7 +261,7 @@ def export(  # noqa: PLR0913, PLR0917 - options of a command
         float | None, typer.Option(min=0, help="Allowed to a probability of PyTorch's; default: 0.001, int8-rows 0.15.")
     ] = None,
 ) -> None:
-    """Make a model directory of any DistilBERT sequence classifier. Needs the extra `streamgauge[export]`."""
+    """Make a model directory of any DistilBERT sequence classifier. Needs the extra `export`, with PyTorch."""
     import signal
 
     from worker.export import Options

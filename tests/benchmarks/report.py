@@ -170,7 +170,8 @@ def _notes(report: Report) -> list[str]:
 def document(report: Report, tables: Mapping[str, str]) -> str:
     """A page of all tables: the contestants' first, then those given by their headings."""
     sections = (f"## {heading}\n\n{text}\n" for heading, text in tables.items())
-    return "\n".join(["# What was measured", "", table(report), "", *sections])
+    command = 'By `make bench ARGS="--report FILE.md …"`; what is compared with what: `tests/benchmarks/speed.py`.'
+    return "\n".join(["# What was measured", "", command, "", table(report), "", *sections])
 
 
 def chart(report: Report) -> str:

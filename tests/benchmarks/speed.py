@@ -1,6 +1,6 @@
 """How near the worker comes to the raw model, and how far ahead of simpler ways it is: `make bench`.
 
-    make bench ARGS="[--quick] [--json FILE] [--chart FILE.svg] [--report FILE.md] [--tutorial-python PYTHON]"
+    make bench ARGS="[--quick] [--json FILE] [--chart FILE.svg] [--report FILE.md] [--tutorial-python PYTHON] …"
 
 On four sets of texts, in turn, each in a process of its own, with the same model files:
 
@@ -95,7 +95,10 @@ def options_of(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--sets", nargs="+", choices=TEXT_SETS, default=list(TEXT_SETS))
     parser.add_argument("--contestants", nargs="+", choices=CONTESTANTS, default=list(CONTESTANTS))
     parser.add_argument("--cores", type=int, default=1, help="of the contestant; Kafka has the others")
-    parser.add_argument("--model-dir", type=Path, default=WorkerSettings().model_dir)
+    parser.add_argument("--model-dir", type=_directory, default=WorkerSettings().model_dir)
+    parser.add_argument(
+        "--fp32", type=_directory, metavar="DIR", help="a model directory in fp32: all but naive once more with it"
+    )
     parser.add_argument(
         "--tutorial-python",
         default=os.environ.get("STREAMGAUGE_BENCH_TUTORIAL_PYTHON"),
@@ -104,26 +107,36 @@ def options_of(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
+def _directory(name: str) -> Path:
+    return Path(name).resolve()
+
+
 async def measure(options: argparse.Namespace) -> report.Report:
     """Start Kafka, run all, sum up."""
     own, others = shared_out(sorted(os.sched_getaffinity(0)), options.cores)
     os.sched_setaffinity(0, others)
-    settings = WorkerSettings(model_dir=options.model_dir.resolve())
-    plan = Plan(
-        model_dir=str(settings.model_dir),
-        max_batch_tokens=settings.max_batch_tokens,
-        held_texts=settings.max_records,
-    )
     rounds = options.rounds or (1 if options.quick else 3)
-    with EmbeddedKafka() as kafka:
+
+    async def contest(model_dir: Path, contestants: Sequence[str]) -> report.Report:
+        settings = WorkerSettings(model_dir=model_dir)
+        plan = Plan(
+            model_dir=str(settings.model_dir),
+            max_batch_tokens=settings.max_batch_tokens,
+            held_texts=settings.max_records,
+        )
         bench = Bench(kafka.bootstrap_servers, plan, own, options.tutorial_python, 1 if options.quick else FULL)
         about = report.about(settings, own, others, rounds)
-        result = report.summed_up(await compare(bench, options.sets, options.contestants, rounds), about)
+        return report.summed_up(await compare(bench, options.sets, contestants, rounds), about)
+
+    with EmbeddedKafka() as kafka:
+        result = await contest(options.model_dir, options.contestants)
+        if options.fp32:
+            result["fp32"] = await contest(options.fp32, [name for name in options.contestants if name != "naive"])
         if options.report:
             short = texts_of("short", TEXT_SETS["short"].texts)
-            result["stages"] = await stages.measure(kafka.bootstrap_servers, short, own, settings.model_dir)
+            result["stages"] = await stages.measure(kafka.bootstrap_servers, short, own, options.model_dir)
             with tempfile.TemporaryDirectory(prefix="streamgauge-bench-") as folder:
-                fleets = service.Bench(kafka.bootstrap_servers, own, Path(folder), settings.model_dir)
+                fleets = service.Bench(kafka.bootstrap_servers, own, Path(folder), options.model_dir)
                 result["service"] = await service.measure(fleets, service.PARTS, rounds)
         return result
 
@@ -138,6 +151,8 @@ def main() -> None:
         options.chart.write_text(report.chart(result))
     if options.report:
         tables = {"Stages": stages.table(result["stages"]), "Service": service.table(result["service"])}
+        if "fp32" in result:
+            tables = {"The same weights in fp32": report.table(result["fp32"]), **tables}
         options.report.write_text(report.document(result, tables))
 
 

@@ -1,9 +1,11 @@
 """One message at a time through a Transformers pipeline, with the weights of a model directory in fp32; no Kafka.
 
     PYTHON tests/benchmarks/tutorial.py MODEL_DIR TEXTS_FILE
+    PYTHON tests/benchmarks/tutorial.py MODEL_DIR --save CHECKPOINT
 
 PYTHON must have torch, transformers and onnx. Nothing of this project is imported, so nothing else is needed. It says
-that it is ready, scores when it is told to, and says what it did; see `contestants.ceiling`.
+that it is ready, scores when it is told to, and says what it did; see `contestants.ceiling`. With `--save` it
+only writes the weights as a checkpoint, of which `streamgauge export --quantize none` makes a model directory in fp32.
 """
 
 import json
@@ -125,10 +127,12 @@ def pipeline_of(directory: Path) -> TextClassificationPipeline:
 
 
 def main() -> None:
-    directory, texts_file = map(Path, sys.argv[1:])
-    texts = json.loads(texts_file.read_text())
     torch.set_num_threads(len(os.sched_getaffinity(0)))
-    classify = pipeline_of(directory)
+    classify = pipeline_of(Path(sys.argv[1]))
+    if sys.argv[2] == "--save":
+        classify.save_pretrained(sys.argv[3])
+        return
+    texts = json.loads(Path(sys.argv[2]).read_text())
     tokens = sum(len(classify.tokenizer(text, truncation=True)["input_ids"]) for text in texts)
     print("ready", flush=True)
     sys.stdin.readline()
