@@ -13,7 +13,7 @@ import structlog
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import ProducerFenced, TopicAlreadyExistsError, for_code
+from aiokafka.errors import ProducerFenced, TopicAlreadyExistsError, UnknownTopicOrPartitionError, for_code
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 
 from streamgauge.errors import ConfigurationError, StreamgaugeError
@@ -151,6 +151,8 @@ async def describe(admin: AIOKafkaAdminClient, names: list[str], *, own_config_o
     topics = {}
     for answer in answers:
         for error_code, message, _type, name, entries in answer.resources:
+            if error_code == UnknownTopicOrPartitionError.errno:
+                continue  # brokers learn of new and deleted topics one after another; this one knows it not
             if error_code:
                 raise StreamgaugeError(
                     f"cannot read the configuration of topic {name}: {message or for_code(error_code)}"

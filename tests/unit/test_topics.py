@@ -1,9 +1,14 @@
 """What must be done to topics, and what a worker refuses to start on."""
 
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
+import pytest
+
+from streamgauge.errors import StreamgaugeError
 from streamgauge.settings import TopicSettings
-from streamgauge.topics import Topic, desired, plan, violations
+from streamgauge.topics import Topic, describe, desired, plan, violations
 
 SETTINGS = TopicSettings()
 WANTED = {topic.name: topic for topic in desired(SETTINGS, partitions=4, replication_factor=3)}
@@ -61,3 +66,29 @@ def test_labels_outlive_the_join_window() -> None:
         config = WANTED[name].config
         assert int(config["retention.ms"]) == 8 * 86_400_000
         assert (config["retention.bytes"], config["message.timestamp.type"]) == ("-1", "LogAppendTime")
+
+
+class TornCluster:
+    """One broker tells of a topic, the next one answers with an error when it is asked for the configuration."""
+
+    def __init__(self, error_code: int) -> None:
+        self._error_code = error_code
+
+    async def list_topics(self) -> list[str]:
+        return ["old", "new"]
+
+    async def describe_topics(self, names: list[str]) -> list[dict[str, Any]]:
+        return [{"topic": name, "partitions": [{}], "error_code": 0} for name in names]
+
+    async def describe_configs(self, _resources: object) -> list[Any]:
+        resources = [(0, None, 2, "old", [("retention.ms", "1", False, 1)]), (self._error_code, None, 2, "new", [])]
+        return [SimpleNamespace(resources=resources)]
+
+
+async def test_a_topic_that_not_all_brokers_know_yet_does_not_exist() -> None:
+    """While it is being made or deleted; any other error is one."""
+    unknown, unauthorized = 3, 29
+    existing: Any = await describe(TornCluster(unknown), ["old", "new"])
+    assert existing == {"old": Topic("old", 1, {"retention.ms": "1"})}
+    with pytest.raises(StreamgaugeError, match="topic new"):
+        await describe(TornCluster(unauthorized), ["old", "new"])
