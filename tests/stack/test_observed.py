@@ -216,8 +216,9 @@ async def accuracy_is_the_truth(run: Run) -> None:
     assert await prometheus.value(f"streamgauge:accuracy:ratio{of}") == RIGHT / (RIGHT + WRONG)
     assert await prometheus.value(f"streamgauge:label_coverage:ratio{of}") == 1
     assert await prometheus.value(f"streamgauge:predictions:sum{of}") == RIGHT + WRONG
-    assert await prometheus.value("sum(ml_model_requests_total)") == RIGHT + WRONG
-    assert await prometheus.value('sum(streamgauge_dead_letters_total{reason="not_utf8"})') == REFUSED
+    # Workers are scraped at moments of their own.
+    await prometheus.becomes("sum(ml_model_requests_total)", RIGHT + WRONG)
+    await prometheus.becomes('sum(streamgauge_dead_letters_total{reason="not_utf8"})', REFUSED)
     # On a busy machine latency may really be too long, and its alerts right.
     assert {name for name in await run.firing() if not name.startswith("StreamgaugeLatency")} == set()
 
