@@ -221,3 +221,33 @@ async def test_missing_topics_stop_the_start(kafka: Kafka, tmp_path: Path) -> No
         await listener.run(asyncio.Event())
     expected = r"nowhere\.results does not exist(.|\n)*run: streamgauge topics create"
     assert raised.group_contains(ConfigurationError, match=expected)
+
+
+async def test_the_event_loop_has_its_turn_after_each_poll(kafka: Kafka, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However much has been fetched: a scrape does not wait until all of it has been read."""
+    stream = await Stream.create(kafka.bootstrap_servers)
+    async with AIOKafkaProducer(bootstrap_servers=stream.kafka.bootstrap_servers) as producer:
+        labels = [label(str(number), "POSITIVE") for number in range(10 * reading.SLICE_RECORDS)]
+        sent = [await producer.send(stream.topics.feedback, value, partition=0) for value in labels]
+        await asyncio.gather(*sent)
+    polls = most = 0
+    poll = reading.Reader.poll
+
+    async def counted(self: reading.Reader, timeout_ms: int) -> object:
+        nonlocal polls
+        polls += 1
+        return await poll(self, timeout_ms)
+
+    async def watch() -> None:
+        nonlocal most
+        while True:
+            before = polls
+            await asyncio.sleep(0)
+            most = max(most, polls - before)
+
+    monkeypatch.setattr(reading.Reader, "poll", counted)
+    watching = asyncio.ensure_future(watch())
+    async with listening(stream):
+        watching.cancel()
+    assert polls >= 10
+    assert most == 1
