@@ -1,7 +1,8 @@
 """The worker on a real Kafka: one outcome for each record, in order, through stops, rebalances and vanished records."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -18,11 +19,20 @@ from streamgauge.settings import KafkaSettings, TopicSettings
 from tests.cluster import Kafka, Stream, until
 from tests.echo import EchoModel
 from tests.oracle import Input, generate, judge
+from worker.model import Probabilities, TokenIds
 from worker.service import Worker
 from worker.settings import WorkerSettings
 
 MAX_LOOP_LAG_S = 0.5
 """Far above what a busy test machine shows, far below what a blocking call takes."""
+
+
+class SlowModel(EchoModel):
+    """So slow that there are many transactions of few texts each."""
+
+    def score(self, batch: Sequence[TokenIds]) -> Probabilities:
+        time.sleep(0.005)
+        return super().score(batch)
 
 
 @asynccontextmanager
@@ -87,6 +97,18 @@ async def test_dead_letters_carry_the_record(kafka: Kafka) -> None:
     assert (first.value, first.key, first.timestamp, first.headers[:2]) == (largest, b"k", 1_000, tuple(headers))
     assert last_header(first.headers, "__connect.errors.exception.class.name") == Reason.NOT_UTF8.encode()
     assert (second.value, second.key) == (None, None)
+
+
+async def test_the_broker_turns_no_request_of_a_transaction_away(
+    kafka: Kafka, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It verifies one request of a producer at a time; a second one would be sent again after 100 ms."""
+    stream = await Stream.create(kafka.bootstrap_servers)
+    inputs = await stream.publish(generate(600, seed=8))
+    async with running(stream, model=SlowModel(), model_slots=1, max_batch_tokens=8, commit_records=1):
+        await stream.read(at_least=len(inputs))
+    assert len(await stream.read([stream.topics.metrics])) > 50
+    assert "NotEnoughReplicas" not in caplog.text
 
 
 async def test_a_stop_in_the_middle_loses_and_doubles_nothing(kafka: Kafka) -> None:
