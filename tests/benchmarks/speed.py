@@ -48,6 +48,7 @@ class Bench:
     plan: Plan
     cores: set[int]
     tutorial_python: str | None
+    tutorial_model_dir: Path
     scale: float
 
     async def run(self, text_set: str, contestant: str) -> Run:
@@ -67,7 +68,7 @@ class Bench:
             return module("tests.benchmarks.contestants", "ceiling", msgspec.json.encode(plan).decode())
         if self.tutorial_python is None:
             raise Missing("needs torch, transformers and onnx: --tutorial-python names an interpreter that has them")
-        return [self.tutorial_python, "tests/benchmarks/tutorial.py", self.plan.model_dir, str(texts_file)]
+        return [self.tutorial_python, "tests/benchmarks/tutorial.py", str(self.tutorial_model_dir), str(texts_file)]
 
 
 async def compare(bench: Bench, text_sets: Sequence[str], contestants: Sequence[str], rounds: int) -> report.Runs:
@@ -117,21 +118,22 @@ async def measure(options: argparse.Namespace) -> report.Report:
     os.sched_setaffinity(0, others)
     rounds = options.rounds or (1 if options.quick else 3)
 
-    async def contest(model_dir: Path, contestants: Sequence[str]) -> report.Report:
+    async def contest(model_dir: Path, contestants: Sequence[str], scale: float) -> report.Report:
         settings = WorkerSettings(model_dir=model_dir)
         plan = Plan(
             model_dir=str(settings.model_dir),
             max_batch_tokens=settings.max_batch_tokens,
             held_texts=settings.max_records,
         )
-        bench = Bench(kafka.bootstrap_servers, plan, own, options.tutorial_python, 1 if options.quick else FULL)
+        tutorial = options.tutorial_python, options.model_dir  # in fp32 whatever the model
+        bench = Bench(kafka.bootstrap_servers, plan, own, *tutorial, scale)
         about = report.about(settings, own, others, rounds)
         return report.summed_up(await compare(bench, options.sets, contestants, rounds), about)
 
     with EmbeddedKafka() as kafka:
-        result = await contest(options.model_dir, options.contestants)
-        if options.fp32:
-            result["fp32"] = await contest(options.fp32, [name for name in options.contestants if name != "naive"])
+        result = await contest(options.model_dir, options.contestants, 1 if options.quick else FULL)
+        if options.fp32:  # a third as fast, and so for a third of the texts
+            result["fp32"] = await contest(options.fp32, [name for name in options.contestants if name != "naive"], 1)
         if options.report:
             short = texts_of("short", TEXT_SETS["short"].texts)
             result["stages"] = await stages.measure(kafka.bootstrap_servers, short, own, options.model_dir)
