@@ -82,7 +82,7 @@ def about(settings: WorkerSettings, own: set[int], others: set[int], rounds: int
             "processor": re.findall(r"model name\s*: (.*)", cpu_info)[0] if "model name" in cpu_info else "unknown",
             "cores": os.cpu_count(),
             "memory_gb": round(memory_kb / 1e6),
-            "system": platform.platform(),
+            "system": f"{platform.system()} {platform.release().split('-')[0]}",
             "load_before": os.getloadavg()[0],
         },
         "versions": {
