@@ -59,11 +59,10 @@ class Publishing:
             while run := await slot.run(self._enough_records(), not_before_s, at_latest_s):
                 began_s = loop.time()
                 interval_s = commit_interval_s(self._settings, self._open_slots)
-                not_before_s = began_s + interval_s
                 at_latest_s = began_s + min(interval_s * QUEUEING_FACTOR, MAX_QUEUEING_S)
                 await self._commit(slot, writer, run)
                 ended_s = loop.time()
-                not_before_s = max(not_before_s, ended_s + SETTLE_S)
+                not_before_s = max(began_s + interval_s, ended_s + SETTLE_S)
                 self._metrics.publish.observe(ended_s - began_s)
         finally:
             self._open_slots -= 1

@@ -59,7 +59,7 @@ class TransactionalWriter:
     async def _commit(self, records: Sequence[OutputRecord], next_offset: OffsetAndMetadata) -> None:
         await self._producer.begin_transaction()
         # Every delivery is awaited: aiokafka would commit a transaction although a batch of it failed. The offset comes
-        # after: of two requests of one producer the broker turns one away, and it is sent again 100 ms later.
+        # after: of two requests of one producer the broker may turn one away, which is sent again 100 ms later.
         await asyncio.gather(*self._sends(records))
         await self._producer.send_offsets_to_transaction({self._source: next_offset}, self._group)
         began_s = time.monotonic()

@@ -170,7 +170,10 @@ def _notes(report: Report) -> list[str]:
 def document(report: Report, tables: Mapping[str, str]) -> str:
     """A page of all tables: the contestants' first, then those given by their headings."""
     sections = (f"## {heading}\n\n{text}\n" for heading, text in tables.items())
-    command = 'By `make bench ARGS="--report FILE.md …"`; what is compared with what: `tests/benchmarks/speed.py`.'
+    command = (
+        'By `make bench ARGS="--report FILE.md --chart FILE.svg --tutorial-python PYTHON --fp32 DIR"`; '
+        "what is compared with what: `tests/benchmarks/speed.py`, how DIR is made: `tests/benchmarks/tutorial.py`."
+    )
     return "\n".join(["# What was measured", "", command, "", table(report), "", *sections])
 
 

@@ -246,8 +246,9 @@ async def test_the_event_loop_has_its_turn_after_each_poll(kafka: Kafka, monkeyp
             most = max(most, polls - before)
 
     monkeypatch.setattr(reading.Reader, "poll", counted)
-    watching = asyncio.ensure_future(watch())
-    async with listening(stream):
-        watching.cancel()
+    async with asyncio.TaskGroup() as tasks:
+        watching = tasks.create_task(watch())
+        async with listening(stream):
+            watching.cancel()
     assert polls >= 10
     assert most == 1
