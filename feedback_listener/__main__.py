@@ -2,7 +2,7 @@
 
 import sys
 
-from streamgauge.cli import main
+from streamgauge.commands.cli import main
 
 if __name__ == "__main__":
     main(["listen", *sys.argv[1:]])

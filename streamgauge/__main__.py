@@ -1,6 +1,6 @@
 """`python -m streamgauge`: the command line."""
 
-from streamgauge.cli import main
+from streamgauge.commands.cli import main
 
 if __name__ == "__main__":
     main()

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from streamgauge.broker import EmbeddedKafka
-from streamgauge.jars import KAFKA_VERSION
+from streamgauge.broker.embedded import EmbeddedKafka
+from streamgauge.broker.jars import KAFKA_VERSION
 from tests.cluster import Kafka
 
 

@@ -18,7 +18,7 @@ from streamgauge.kafka import Unreadable
 from worker.backlog import Backlog
 from worker.intake import Accepted, Record, Refused, read
 from worker.metrics import Metrics
-from worker.model import InferenceError, Probabilities, Scorer, TokenIds
+from worker.model.session import InferenceError, Probabilities, Scorer, TokenIds
 from worker.settings import WorkerSettings
 from worker.slot import Encoded, Outcome, Scored, Slot
 

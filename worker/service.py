@@ -14,7 +14,7 @@ from streamgauge.settings import KafkaSettings, TopicSettings
 from streamgauge.telemetry import serve_http, service_registry
 from streamgauge.topics import check
 from worker.metrics import Metrics
-from worker.model import OnnxModel, Scorer
+from worker.model.session import OnnxModel, Scorer
 from worker.output import Origin
 from worker.partitions import Partitions
 from worker.pipeline import Pipeline

@@ -12,7 +12,7 @@ from aiokafka.structs import TopicPartition
 
 from streamgauge.events import Metadata
 from worker.intake import Record, Refused
-from worker.model import TokenIds
+from worker.model.session import TokenIds
 from worker.sequencer import Sequencer
 
 

@@ -31,7 +31,7 @@ from scoring import all_logits, onnx_model, probabilities, torch_model
 from tokenizers import Tokenizer
 from training import token_ids
 
-from worker.quantize import quantize
+from worker.model_making.quantize import quantize
 
 HERE = Path(__file__).parent
 NAME, VERSION, LICENSE = "distilbert-sst2-compact", "2.0.0", "Apache-2.0"

@@ -18,7 +18,7 @@ import msgspec
 import numpy as np
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
-from worker.model import OnnxModel, TokenIds
+from worker.model.session import OnnxModel, TokenIds
 
 NAIVE_RECORDS = 32
 

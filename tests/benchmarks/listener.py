@@ -21,7 +21,7 @@ import aiohttp
 from confluent_kafka import Producer
 from prometheus_client.parser import text_string_to_metric_families
 
-from streamgauge.broker import EmbeddedKafka
+from streamgauge.broker.embedded import EmbeddedKafka
 from streamgauge.events import ModelRef, Position, Prediction, Timings, encode
 from tests.cluster import Stream
 from tests.faults.listeners import ListenerProcess

@@ -11,7 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from streamgauge.jars import KAFKA_VERSION
+from streamgauge.broker.jars import KAFKA_VERSION
 from tests.benchmarks.measuring import Run
 from tests.benchmarks.texts import TEXT_SETS
 from worker.settings import WorkerSettings

@@ -29,7 +29,7 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
-from streamgauge.broker import EmbeddedKafka
+from streamgauge.broker.embedded import EmbeddedKafka
 from streamgauge.events import decode_prediction
 from tests.benchmarks.measuring import PARTITIONS, Results, publish
 from tests.benchmarks.processes import cpu_s, module, peak_rss_mb, rss_mb, shared_out, started

@@ -24,7 +24,7 @@ from pathlib import Path
 
 import msgspec
 
-from streamgauge.broker import EmbeddedKafka
+from streamgauge.broker.embedded import EmbeddedKafka
 from tests.benchmarks import report, service, stages
 from tests.benchmarks.contestants import Plan
 from tests.benchmarks.measuring import Missing, Run, as_file, on_kafka, without_kafka

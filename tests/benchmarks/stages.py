@@ -33,7 +33,7 @@ from prometheus_client import CollectorRegistry
 
 import worker.pipeline
 import worker.publish
-from streamgauge.broker import EmbeddedKafka
+from streamgauge.broker.embedded import EmbeddedKafka
 from streamgauge.lifecycle import run
 from streamgauge.settings import KafkaSettings, LogSettings, TopicSettings
 from streamgauge.telemetry import set_up_logging
@@ -43,7 +43,7 @@ from tests.benchmarks.texts import TEXT_SETS, texts_of
 from tests.cluster import Stream
 from tests.echo import EchoModel
 from worker.backlog import Backlog
-from worker.model import OnnxModel, Probabilities, Scorer, TokenIds
+from worker.model.session import OnnxModel, Probabilities, Scorer, TokenIds
 from worker.publish import Publishing
 from worker.service import Worker
 from worker.settings import WorkerSettings

@@ -25,14 +25,14 @@ from aiokafka.structs import OffsetAndMetadata, TopicPartition
 from prometheus_client import CollectorRegistry
 
 from producer.corpus import bundled
-from streamgauge.broker import EmbeddedKafka
+from streamgauge.broker.embedded import EmbeddedKafka
 from streamgauge.events import decode_prediction
 from streamgauge.kafka import client_options
 from streamgauge.lifecycle import run
 from streamgauge.settings import KafkaSettings, LogSettings, TopicSettings
 from streamgauge.telemetry import set_up_logging
 from tests.cluster import Stream
-from worker.model import OnnxModel
+from worker.model.session import OnnxModel
 from worker.output import OutputRecord
 from worker.service import Worker
 from worker.settings import WorkerSettings

@@ -19,8 +19,10 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from jgo.maven import Artifact
 
-from streamgauge import broker, broker_properties, jars
-from streamgauge.broker import BrokerError, EmbeddedKafka
+import streamgauge.broker.embedded
+from streamgauge.broker import jars
+from streamgauge.broker.embedded import BrokerError, EmbeddedKafka
+from streamgauge.broker.properties import node_properties
 from tests.cluster import Kafka
 
 TOPIC = "texts"
@@ -135,7 +137,7 @@ async def test_the_data_folder_can_hold_one_broker_only(tmp_path: Path) -> None:
 
 async def test_a_listener_can_be_added(tmp_path: Path) -> None:
     """Plain settings add a listener to ours; the log has none of Kafka's complaints about them."""
-    (port,) = broker._free_ports(1)
+    (port,) = streamgauge.broker.embedded._free_ports(1)
     extra = {
         "listeners": f"EXTRA://127.0.0.1:{port}",
         "advertised.listeners": f"EXTRA://127.0.0.1:{port}",
@@ -149,7 +151,7 @@ async def test_a_listener_can_be_added(tmp_path: Path) -> None:
 
 def test_only_loopback_is_bound() -> None:
     """Nobody outside this machine can reach a listener."""
-    properties = broker_properties.node_properties(1, 9092, {1: 9093})
+    properties = node_properties(1, 9092, {1: 9093})
     hosts = [listener.split("//")[1].split(":")[0] for listener in properties["listeners"].split(",")]
     assert hosts == ["127.0.0.1", "127.0.0.1"]
 
@@ -244,11 +246,11 @@ def test_a_port_in_use_is_refused() -> None:
 
 def test_a_port_taken_at_the_last_moment_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
     """Chosen ports that are gone when Kafka binds them are chosen again, once."""
-    choose = broker._free_ports
+    choose = streamgauge.broker.embedded._free_ports
     with socket.create_server(("127.0.0.1", 0)) as server:
         taken = [server.getsockname()[1], *choose(1)]
         answers = [taken, choose(2)]
-        monkeypatch.setattr(broker, "_free_ports", lambda _count: answers.pop(0))
+        monkeypatch.setattr(streamgauge.broker.embedded, "_free_ports", lambda _count: answers.pop(0))
         with EmbeddedKafka() as embedded:
             assert embedded.nodes[0].port != taken[0]
 
@@ -284,7 +286,7 @@ def test_a_stopped_node_ends_cleanly(tmp_path: Path) -> None:
 
 PARENT = """
 import sys, time
-from streamgauge.broker import EmbeddedKafka
+from streamgauge.broker.embedded import EmbeddedKafka
 embedded = EmbeddedKafka(data_dir=sys.argv[1])
 embedded.start()
 embedded.nodes[0].kill()

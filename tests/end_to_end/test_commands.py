@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from streamgauge.cli import app
+from streamgauge.commands.cli import app
 from tests.cluster import Kafka, Stream
 from tests.oracle import Input
 

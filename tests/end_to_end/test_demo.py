@@ -13,8 +13,8 @@ from rich.console import Console
 
 from feedback_listener.settings import ListenerSettings
 from producer.corpus import Sample, bundled
-from streamgauge.demo import Demo, DemoOptions
-from streamgauge.demo_view import Tally, View
+from streamgauge.commands.demo import Demo, DemoOptions
+from streamgauge.commands.demo_view import Tally, View
 from streamgauge.events import decode_feedback, decode_prediction
 from streamgauge.settings import KafkaSettings, TopicSettings
 from tests.cluster import Kafka, Stream

@@ -18,8 +18,8 @@ import torch
 from tokenizers import Tokenizer
 from transformers import DistilBertConfig, DistilBertForSequenceClassification
 
-from worker.inspection import inspect
-from worker.model import OnnxModel
+from worker.model.session import OnnxModel
+from worker.model_making.inspection import inspect
 from worker.settings import WorkerSettings
 
 TOKENIZER = WorkerSettings().model_dir / "tokenizer.json"

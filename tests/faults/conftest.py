@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import pytest
 
-from streamgauge.broker import EmbeddedKafka
+from streamgauge.broker.embedded import EmbeddedKafka
 from tests.faults.proxy import HOST, Proxy
 
 LANES = 4

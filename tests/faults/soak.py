@@ -23,7 +23,7 @@ from pathlib import Path
 import msgspec
 from aiokafka.admin import AIOKafkaAdminClient
 
-from streamgauge.broker import EmbeddedKafka
+from streamgauge.broker.embedded import EmbeddedKafka
 from streamgauge.settings import LogSettings
 from streamgauge.telemetry import set_up_logging
 from tests.cluster import Stream, until

@@ -16,7 +16,7 @@ from typing import Any
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.structs import TopicPartition
 
-from streamgauge.broker import EmbeddedKafka, Node
+from streamgauge.broker.embedded import EmbeddedKafka, Node
 from streamgauge.topics import OUTPUT_MARGIN_BYTES, Change, apply, transactional_id
 from tests.cluster import Stream, until
 from tests.faults.replica import Replica

@@ -13,7 +13,7 @@ import pytest
 
 from producer.corpus import bundled
 from streamgauge.errors import ConfigurationError, StreamgaugeError
-from worker.model import SCORED_FILES, OnnxModel
+from worker.model.session import SCORED_FILES, OnnxModel
 from worker.settings import WorkerSettings
 
 DIRECTORY = WorkerSettings().model_dir

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from streamgauge.errors import ConfigurationError, StreamgaugeError
-from worker.export import Options, export, new_directory
-from worker.inspection import LENGTHS_TOKENS, Architecture, inspect
+from worker.model_making.export import Options, export, new_directory
+from worker.model_making.inspection import LENGTHS_TOKENS, Architecture, inspect
 from worker.settings import WorkerSettings
 
 DIRECTORY = WorkerSettings().model_dir
@@ -59,7 +59,7 @@ def test_parameters_are_counted() -> None:
 
 def test_export_without_its_extra_names_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is missing and what to type, nothing written."""
-    monkeypatch.setattr("worker.export.find_spec", lambda _name: None)
+    monkeypatch.setattr("worker.model_making.export.find_spec", lambda _name: None)
     with pytest.raises(ConfigurationError, match=r"needs torch, .*: pip install 'streamgauge\[export\]'"):
         export("somewhere", tmp_path / "model", Options(), print)
     assert list(tmp_path.iterdir()) == []

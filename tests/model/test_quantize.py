@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from tests.model.tiny import CONFIG, POSITIONS, VOCABULARY, tiny_distilbert
-from worker.model import softmax
-from worker.quantize import MAX_PAIR, MAX_WEIGHT, QuantizeError, quantize, quantize_columns
+from worker.model.session import softmax
+from worker.model_making.quantize import MAX_PAIR, MAX_WEIGHT, QuantizeError, quantize, quantize_columns
 from worker.settings import WorkerSettings
 
 Matrix = NDArray[np.float32]

@@ -14,7 +14,7 @@ from tests.echo import EchoModel, echo_probability
 from tests.pipeline.conftest import Bench
 from tests.records import FakeRecord
 from worker.intake import Accepted, Refused
-from worker.model import InferenceError, Probabilities, TokenIds
+from worker.model.session import InferenceError, Probabilities, TokenIds
 from worker.output import Origin, OutputRecord
 from worker.pipeline import chunks
 from worker.publish import Publishing

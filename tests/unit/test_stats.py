@@ -6,10 +6,10 @@ from datetime import UTC, datetime
 
 import pytest
 
+from streamgauge.commands.reading import moment_ms, seconds
+from streamgauge.commands.stats import Stats, add_all, quantile
 from streamgauge.errors import ConfigurationError
 from streamgauge.events import Histogram, ModelRef, TransactionMeasured, encode
-from streamgauge.reading import moment_ms, seconds
-from streamgauge.stats import Stats, add_all, quantile
 
 MINUTE_S = datetime(2026, 1, 31, 12, 0, tzinfo=UTC).timestamp()
 EDGES = (0.1, 1.0, 2.0)

@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 from aiokafka import AIOKafkaConsumer
 
+from streamgauge.commands.reading import reader, unless_stopped
 from streamgauge.events import decode_measurement, decode_prediction, last_header
-from streamgauge.reading import reader, unless_stopped
 from streamgauge.settings import KafkaSettings
 
 POLL_MS = 1000

@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 
 from streamgauge.errors import ConfigurationError
-from worker.model import OnnxModel
+from worker.model.session import OnnxModel
 
 QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 LENGTH_RANGES = ((1, 16), (17, 32), (33, 512))

@@ -21,14 +21,14 @@ from feedback_listener.settings import ListenerSettings
 from producer.corpus import Sample, bundled, read
 from producer.pacing import Pace
 from producer.publish import Publisher, publish
-from streamgauge.broker import EmbeddedKafka
-from streamgauge.demo_view import Tally, View
+from streamgauge.broker.embedded import EmbeddedKafka
+from streamgauge.commands.demo_view import Tally, View
 from streamgauge.events import Feedback, decode_prediction
 from streamgauge.kafka import client_options, sleep_or_stop
 from streamgauge.settings import KafkaSettings, TopicSettings, load
 from streamgauge.telemetry import serve_http, service_registry
 from streamgauge.topics import make_right
-from worker.model import OnnxModel
+from worker.model.session import OnnxModel
 from worker.service import Worker
 from worker.settings import WorkerSettings
 

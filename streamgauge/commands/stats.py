@@ -14,9 +14,9 @@ from aiokafka import AIOKafkaConsumer
 from rich.console import Console
 from rich.table import Table
 
+from streamgauge.commands.reading import reader, unless_stopped
 from streamgauge.errors import Stopped
 from streamgauge.events import TransactionMeasured, decode_measurement
-from streamgauge.reading import reader, unless_stopped
 from streamgauge.settings import KafkaSettings, TopicSettings
 
 By = Literal["time", "worker", "partition", "model"]

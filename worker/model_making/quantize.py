@@ -23,7 +23,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
 
-from worker.graph import Graph
+from worker.model_making.graph import Graph
 
 Array = NDArray[Any]
 Weights = Mapping[str, Array]

@@ -264,8 +264,8 @@ def export(  # noqa: PLR0913, PLR0917 - options of a command
     """Make a model directory of any DistilBERT sequence classifier. Needs the extra `export`, with PyTorch."""
     import signal
 
-    from worker.export import Options
-    from worker.export import export as export_model
+    from worker.model_making.export import Options
+    from worker.model_making.export import export as export_model
 
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # unwinds, so that nothing half-written stays
     options = Options(quantize, opset, optimize, name, version, licence, max_difference, data)
@@ -280,8 +280,8 @@ def inspect(
     """Say what a model is, check that it is still what was exported, and time it. Exit code 1 if it is not."""
     import msgspec
 
-    from worker.inspection import inspect as inspect_model
-    from worker.inspection import lines
+    from worker.model_making.inspection import inspect as inspect_model
+    from worker.model_making.inspection import lines
     from worker.settings import WorkerSettings
 
     report = inspect_model(directory or load(WorkerSettings).model_dir)
@@ -299,7 +299,7 @@ def broker(
     ] = None,
 ) -> None:
     """Run the embedded Apache Kafka until Ctrl-C. For trying out and tests, not for production."""
-    from streamgauge.broker import EmbeddedKafka
+    from streamgauge.broker.embedded import EmbeddedKafka
 
     async def serve(stop: asyncio.Event) -> None:
         kafka = EmbeddedKafka(data_dir=data_dir, port=port, jars_dir=jars_dir, progress=typer.echo)
@@ -329,7 +329,7 @@ def demo(
     as_json: Annotated[bool, typer.Option("--json", help="End with one JSON object on standard output.")] = False,
 ) -> None:
     """Everything in one process tree: Kafka, worker, listener and a producer of labelled texts, with a live view."""
-    from streamgauge.demo import DemoOptions, run_demo
+    from streamgauge.commands.demo import DemoOptions, run_demo
 
     options = DemoOptions(duration, rate, input_file, jars_dir, http_port, as_json)
     _run(lambda stop: run_demo(options, stop), quiet=True)
@@ -350,9 +350,9 @@ def stats(
     bootstrap_servers: Bootstrap = None,
 ) -> None:
     """Throughput and latency of the past, as a table, from the metrics topic alone."""
-    from streamgauge import stats as module
+    from streamgauge.commands import stats as module
+    from streamgauge.commands.reading import moment_ms, seconds
     from streamgauge.lifecycle import clock_ms
-    from streamgauge.reading import moment_ms, seconds
 
     kafka, topics = load(KafkaSettings, bootstrap_servers=bootstrap_servers), load(TopicSettings)
     since_ms, collected = moment_ms(since, clock_ms()), module.Stats(by, seconds(every))
@@ -378,9 +378,9 @@ def tail(
     bootstrap_servers: Bootstrap = None,
 ) -> None:
     """Show results, metric events or dead letters as they are committed, a line each, until Ctrl-C."""
-    from streamgauge import tail as module
+    from streamgauge.commands import tail as module
+    from streamgauge.commands.reading import moment_ms
     from streamgauge.lifecycle import clock_ms
-    from streamgauge.reading import moment_ms
 
     kafka, topics = load(KafkaSettings, bootstrap_servers=bootstrap_servers), load(TopicSettings)
     topic, line_of = {

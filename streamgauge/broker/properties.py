@@ -3,7 +3,7 @@
 import struct
 from collections.abc import Mapping
 
-from streamgauge.broker_node import HOST
+from streamgauge.broker.node import HOST
 
 Settings = Mapping[str, str]
 

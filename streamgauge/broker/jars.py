@@ -5,7 +5,7 @@ in bytes, Maven coordinate. It holds no address: where a jar comes from is the m
 content is ours. ``KAFKA_VERSION`` is what runs; the lock of an older one stands beside it, for the tests. For
 another version, write its lock and change ``KAFKA_VERSION``::
 
-    python -m streamgauge.jars lock 4.4.0 > streamgauge/kafka-4.4.0.lock
+    python -m streamgauge.broker.jars lock 4.4.0 > streamgauge/broker/kafka-4.4.0.lock
 
 jgo fetches the jars from Maven Central (or from what the machine's jgo configuration names ``central``).
 Each is checked in a scratch folder before it is renamed into the cache, so that an interrupted download
@@ -253,5 +253,5 @@ def _lock_text(version: str) -> str:
 
 if __name__ == "__main__":
     if sys.argv[1:2] != ["lock"] or len(sys.argv) != 3:
-        sys.exit("usage: python -m streamgauge.jars lock VERSION")
+        sys.exit("usage: python -m streamgauge.broker.jars lock VERSION")
     sys.stdout.write(_lock_text(sys.argv[2]))

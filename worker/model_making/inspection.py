@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 
 from streamgauge.errors import ConfigurationError
-from worker.model import InferenceError, KnownAnswers, OnnxModel, read_file
+from worker.model.session import InferenceError, KnownAnswers, OnnxModel, read_file
 
 LENGTHS_TOKENS = (16, 64, 256, 512)
 BATCH_TOKENS = 512

@@ -1,0 +1,1 @@
+"""Making model directories: exported, quantised, measured, inspected. No part of the stream."""
