@@ -11,8 +11,12 @@ from aiokafka.errors import KafkaError
 from streamgauge.kafka import admin_client
 from tests.cluster import Stream
 
-BROKER_SETTINGS = {"transaction.abort.timed.out.transaction.cleanup.interval.ms": "1000"}
-"""The broker looks for overdue transactions this often; by default every 10 s."""
+BROKER_SETTINGS = {
+    # The broker looks for overdue transactions this often; by default every 10 s.
+    "transaction.abort.timed.out.transaction.cleanup.interval.ms": "1000",
+    # Kafka's default: a broker that is killed and started again at once is back before the others miss it.
+    "broker.session.timeout.ms": "9000",
+}
 
 T = TypeVar("T")
 
