@@ -20,6 +20,7 @@ from streamgauge.errors import ConfigurationError, StreamgaugeError
 from streamgauge.kafka import admin_client, client_options, close_producer, committed_offset
 from streamgauge.lifecycle import Deadline
 from streamgauge.settings import KafkaSettings, TopicSettings
+from streamgauge.stable_offset import stable_offset
 
 log = structlog.get_logger(__name__)
 
@@ -228,7 +229,7 @@ async def move_group(
     for attempt in range(MOVE_ATTEMPTS):
         try:
             async with fenced_producer(kafka, group, tp) as producer:
-                offset = decide(await committed_offset(admin, group, tp))
+                offset = decide(await stable_offset(admin, group, tp))
                 if offset:
                     async with producer.transaction():
                         await producer.send_offsets_to_transaction({tp: offset}, group)

@@ -2,7 +2,7 @@
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -23,9 +23,17 @@ from streamgauge.events import (
 )
 from streamgauge.settings import TopicSettings
 from worker.metrics import LATENCY_EDGES_S
-from worker.outcomes import Headers, InputRecord, Outcome, Refused, Scored
+from worker.outcomes import Headers, InputRecord, Outcome, Refused, Scored, Visible
 
 CONNECTOR = "streamgauge"
+GROUP_HEADER = "streamgauge.group"
+"""Of a dead letter: the group that refused its record. A result says so in `ce_source`, which a dead letter may have of
+its record."""
+
+
+def ce_source(group: str) -> str:
+    """What a group's results and metric events have as CloudEvents source."""
+    return f"/streamgauge/{group}"
 
 
 class OutputRecord(msgspec.Struct, frozen=True):
@@ -49,11 +57,18 @@ class Origin:
 
 
 def output_records(
-    outcomes: Sequence[Outcome], origin: Origin, topics: TopicSettings, now_s: float
+    outcomes: Sequence[Outcome],
+    origin: Origin,
+    topics: TopicSettings,
+    now_s: float,
+    is_measured: Callable[[int], bool] = lambda _offset: False,
 ) -> list[OutputRecord]:
-    """Results and dead letters in offset order, then one metric event. `now_s`: seconds since the epoch."""
+    """Results and dead letters in offset order, then one metric event. `now_s`: seconds since the epoch.
+
+    What is visible already is not written again, and what has been measured (by source offset) not measured again.
+    """
     time = utc_now()
-    source = f"/streamgauge/{origin.group}"
+    source = ce_source(origin.group)
     common = [
         attribute
         for attribute in cloud_event(id="", type="streamgauge.prediction.v1", source=source, time=time)
@@ -64,7 +79,11 @@ def output_records(
         if isinstance(outcome, Scored)
         else _dead_letter(outcome, origin, topics.dead_letter)
         for outcome in outcomes
+        if not isinstance(outcome, Visible)
     ]
+    outcomes = [outcome for outcome in outcomes if not is_measured(outcome.record.offset)]
+    if not outcomes:
+        return records
     measured = measure(outcomes, origin, now_s, time)
     event_id = f"{measured.topic}-{measured.partition}-{measured.first_offset}"
     headers = cloud_event(id=event_id, type="streamgauge.transaction.v1", source=source, time=time)
@@ -130,6 +149,7 @@ def _dead_letter(refused: Refused, origin: Origin, topic: str) -> OutputRecord:
     headers = [
         *record.headers,
         *((f"__connect.errors.{name}", text.encode()) for name, text in errors.items()),
+        (GROUP_HEADER, origin.group.encode()),
     ]
     return OutputRecord(topic, record.key, record.value, headers, record.timestamp)
 
@@ -137,7 +157,11 @@ def _dead_letter(refused: Refused, origin: Origin, topic: str) -> OutputRecord:
 def measure(outcomes: Sequence[Outcome], origin: Origin, now_s: float, time: str) -> TransactionMeasured:
     """What one transaction covers. `now_s`: seconds since the epoch, when the transaction begins."""
     scored = [outcome for outcome in outcomes if isinstance(outcome, Scored)]
-    refused = [outcome for outcome in outcomes if isinstance(outcome, Refused)]
+    reasons = [outcome.reason.value for outcome in outcomes if isinstance(outcome, Refused)]
+    shown = [outcome.shown for outcome in outcomes if isinstance(outcome, Visible)]
+    predictions = [each.prediction for each in shown if each.prediction]
+    labels = [best(outcome, origin.labels)[0] for outcome in scored] + [each.label for each in predictions]
+    timings = [each.timings for each in predictions]
     first, last = outcomes[0].record, outcomes[-1].record
     return TransactionMeasured(
         worker=origin.instance,
@@ -147,17 +171,26 @@ def measure(outcomes: Sequence[Outcome], origin: Origin, now_s: float, time: str
         first_offset=first.offset,
         last_offset=last.offset,
         records=len(outcomes),
-        labels=dict(Counter(best(outcome, origin.labels)[0] for outcome in scored)),
-        dead_letters=dict(Counter(outcome.reason.value for outcome in refused)),
-        truncated=sum(outcome.text.truncated for outcome in scored),
-        tokens=sum(outcome.text.tokens for outcome in scored),
-        padded_tokens=round(sum(outcome.padded_tokens for outcome in scored), 3),
-        tokenize_s=round(sum(outcome.text.tokenize_s for outcome in scored), 6),
-        queue_s=round(sum(outcome.queue_s for outcome in scored), 6),
-        infer_s=round(sum(outcome.infer_s for outcome in scored), 6),
-        latency=_histogram([now_s - outcome.record.timestamp / 1000 for outcome in outcomes]),
+        labels=dict(Counter(labels)),
+        dead_letters=dict(Counter(reasons + [each.reason for each in shown if each.reason])),
+        truncated=sum(outcome.text.truncated for outcome in scored) + sum(each.truncated for each in predictions),
+        tokens=sum(outcome.text.tokens for outcome in scored) + sum(each.tokens for each in predictions),
+        # Of what was written by another transaction the padding is not known.
+        padded_tokens=round(
+            sum(outcome.padded_tokens for outcome in scored) + sum(each.tokens for each in predictions), 3
+        ),
+        tokenize_s=round(sum(each.text.tokenize_s for each in scored) + sum(each.tokenize_s for each in timings), 6),
+        queue_s=round(sum(each.queue_s for each in scored) + sum(each.queue_s for each in timings), 6),
+        infer_s=round(sum(each.infer_s for each in scored) + sum(each.infer_s for each in timings), 6),
+        latency=_histogram([_written_s(outcome, now_s) - outcome.record.timestamp / 1000 for outcome in outcomes]),
         began_at=time,
     )
+
+
+def _written_s(outcome: Outcome, now_s: float) -> float:
+    """When an outcome was written, in seconds since the epoch: now, unless it stands there already."""
+    at_ms = outcome.shown.at_ms if isinstance(outcome, Visible) else None
+    return at_ms / 1000 if at_ms else now_s
 
 
 def _histogram(seconds: list[float]) -> Histogram:

@@ -35,17 +35,18 @@ class Progress(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     outputs: dict[str, Stretch]
     """By topic. Where it wrote nothing, what is written next comes after `first` of that stretch."""
     skips: tuple[int, ...] = ()
-    """Offsets ahead that an operator has told to leave unscored."""
+    """Offsets from `first` on that an operator has told to leave unscored."""
 
     def after(self, first: int, next_offset: int, sent: Mapping[str, tuple[int, int]]) -> "Progress":
-        """What the next transaction leaves behind; `sent` by topic: the offset of its first record, and their number."""
+        """What the next transaction leaves behind; `sent` by topic: its first record's offset, and how many."""
         outputs = {}
         for topic, before in self.outputs.items():
             position, records = sent.get(topic, (-1, 0))
             # A broker that has the batch already does not always tell where.
             outputs[topic] = Stretch(before.topic_id, max(position, before.end), records)
-        ahead = tuple(offset for offset in self.skips if offset >= next_offset)
-        return Progress(input_id=self.input_id, first=first, next=next_offset, outputs=outputs, skips=ahead)
+        # Not only those ahead: should this transaction be found missing, its records are scored again.
+        skips = tuple(offset for offset in self.skips if offset >= first)
+        return Progress(input_id=self.input_id, first=first, next=next_offset, outputs=outputs, skips=skips)
 
     def committed(self) -> OffsetAndMetadata:
         """As it is committed."""

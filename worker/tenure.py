@@ -10,7 +10,9 @@ from aiokafka.errors import KafkaError
 from aiokafka.structs import TopicPartition
 
 from worker.outcomes import InputRecord, Outcome, Scored
+from worker.progress import Progress
 from worker.sequencer import Sequencer
+from worker.visible import NOTHING, Tail
 
 QUEUE_S = 0.5
 """What the model needs longer for is a queue."""
@@ -92,7 +94,7 @@ class Tenure:
     _epochs = itertools.count(1)
 
     def __init__(
-        self, partition: TopicPartition, credit: Credit, position: int, skips: frozenset[int] = frozenset()
+        self, partition: TopicPartition, credit: Credit, position: int, progress: Progress, tail: Tail = NOTHING
     ) -> None:
         self.partition = partition
         self.epoch = next(self._epochs)
@@ -100,8 +102,12 @@ class Tenure:
         """The offset that the next transaction starts from: all before it is committed."""
         self.next_offset = position
         """The offset after the last one fetched."""
-        self.skips = skips
+        self.progress = progress
+        """What the last transaction left behind, for the next one to go on from."""
+        self.skips = frozenset(progress.skips)
         """Offsets that an operator has told to leave unscored."""
+        self.tail = tail
+        """What readers see already."""
         self.is_open = True
         self._credit = credit
         self._sequencer: Sequencer[Outcome] = Sequencer()

@@ -204,11 +204,18 @@ class Faults:
     async def broker_restart(self) -> None:
         """The broker that coordinates the group or a partition's transactions dies, and is started again at once.
 
-        As systemd and Kubernetes do it: the others have not missed it yet, so it may still be the leader when it is back.
+        As systemd and Kubernetes do it: the others have not missed it yet, so when it is back it may still lead. They
+        stand still for a moment before, so that the end of its log is in no other.
         """
         await in_sync(self.stream)
         node = await ask(self.stream, self._coordinator)
+        others = [each for each in self.kafka.nodes if each is not node]
+        for other in others:
+            other.kill(signal.SIGSTOP)
+        await self._pause(0, 0.3)
         node.kill()
+        for other in others:
+            other.kill(signal.SIGCONT)
         self.flow.strike("broker_restart")
         await asyncio.to_thread(node.start)
         await asyncio.to_thread(node.wait_ready, among=[each.id for each in self.kafka.nodes])
@@ -234,6 +241,7 @@ class Faults:
         name = self.stream.topics.input if role == "input" else self.dice.choice(self.stream.topics.outputs)
         partition = self.dice.randrange(self.stream.partitions)
         [topic] = await admin.describe_topics([name])
+        node_id: int
         [node_id] = [each["leader"] for each in topic["partitions"] if each["partition"] == partition]
         return self.kafka.nodes[node_id - 1]
 

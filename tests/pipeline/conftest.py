@@ -8,7 +8,7 @@ from aiokafka.structs import TopicPartition
 from prometheus_client import CollectorRegistry
 
 from tests.echo import EchoModel
-from tests.records import FakeRecord
+from tests.records import NEW, FakeRecord
 from worker.metrics import Metrics
 from worker.outcomes import InputRecord
 from worker.pipeline import Pipeline
@@ -28,7 +28,7 @@ class Bench:
         self.metrics = Metrics(self.registry, self.model.ref, self.model.labels)
         self.pipeline = Pipeline(self.model, settings, self.metrics)
         self.credit = Credit(1000, 1_000_000)
-        self.tenure = Tenure(TopicPartition("sentiment.input", 0), self.credit, 0)
+        self.tenure = Tenure(TopicPartition("sentiment.input", 0), self.credit, 0, NEW)
 
     async def source(self, values: Sequence[bytes | None]) -> AsyncIterator[list[tuple[Tenure, list[InputRecord]]]]:
         """Polls of ten records each, then the end."""

@@ -5,7 +5,6 @@ import threading
 from collections.abc import Callable, Sequence
 
 import pytest
-from aiokafka.structs import OffsetAndMetadata
 
 from streamgauge.errors import StreamgaugeError
 from streamgauge.events import Reason
@@ -19,6 +18,7 @@ from worker.output import Origin, OutputRecord
 from worker.pipeline import chunks
 from worker.publish import Publisher
 from worker.settings import WorkerSettings
+from worker.transaction import OffsetAfter
 
 MakeBench = Callable[..., Bench]
 
@@ -41,6 +41,7 @@ async def test_the_end_of_the_source_drains_every_stage(make_bench: MakeBench) -
         if isinstance(outcome, Scored):
             assert outcome.probabilities[1] == pytest.approx(echo_probability(value.decode()))
         else:
+            assert isinstance(outcome, Refused)
             assert (value, outcome.reason) == (b"", Reason.EMPTY_TEXT)
 
 
@@ -137,9 +138,9 @@ def test_chunks_are_bounded_in_texts_and_characters(make_bench: MakeBench) -> No
 class MemoryWriter:
     """Takes all, and keeps none."""
 
-    async def commit(self, records: Sequence[OutputRecord], next_offset: OffsetAndMetadata) -> None:
+    async def commit(self, records: Sequence[OutputRecord], offset_after: OffsetAfter) -> None:
         assert len(records) > 1
-        assert next_offset.offset > 0
+        assert offset_after({}).offset > 0
 
 
 async def test_what_is_committed_is_counted(make_bench: MakeBench) -> None:

@@ -8,7 +8,7 @@ from aiokafka.errors import KafkaError
 from aiokafka.structs import TopicPartition
 
 from streamgauge.events import Reason
-from tests.records import FakeRecord
+from tests.records import NEW, FakeRecord
 from worker.outcomes import Encoded, Refused, Scored
 from worker.tenure import QUEUE_S, SMOOTHING_TEXTS, Credit, Tenure, largest_share
 
@@ -20,7 +20,7 @@ def outcome(offset: int) -> Refused:
 
 
 def tenure_with(records: int, credit: Credit) -> Tenure:
-    tenure = Tenure(TP, credit, 0)
+    tenure = Tenure(TP, credit, 0, NEW)
     for offset in range(records):
         tenure.admit(FakeRecord(offset=offset))
     return tenure
@@ -58,7 +58,7 @@ async def test_committed_records_give_their_credit_back() -> None:
 
 async def test_lag_in_seconds_is_the_age_of_the_oldest_record_held() -> None:
     """It shrinks with each commit, is 0 when none is held, and never negative: a producer's clock may be ahead."""
-    tenure = Tenure(TP, Credit(10, 1000), 0)
+    tenure = Tenure(TP, Credit(10, 1000), 0, NEW)
     assert tenure.lag_s() == 0
     for offset, age_s in enumerate((60, 5, -60)):
         tenure.admit(FakeRecord(offset=offset, timestamp=round((time.time() - age_s) * 1000)))
