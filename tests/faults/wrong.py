@@ -13,7 +13,8 @@ import worker.service
 import worker.slot
 import worker.start
 import worker.transaction
-from streamgauge.kafka import admin_client, committed_offset
+from streamgauge.groups import committed_offset
+from streamgauge.kafka import admin_client
 from streamgauge.settings import KafkaSettings, TopicSettings
 from worker.output import OutputRecord
 from worker.publish import Publishing
