@@ -62,11 +62,11 @@ class _Replayer:
     async def partition(self, tp: TopicPartition, reason: Reason, *, dry_run: bool) -> int:
         """Replay one partition of the dead letters; the fence comes first, so that two replays do not both publish."""
         if dry_run:
-            return await self._run(tp, reason, None)
+            return await self._replay(tp, reason, None)
         async with fenced_producer(self._kafka, self._group, tp) as producer:
-            return await self._run(tp, reason, producer)
+            return await self._replay(tp, reason, producer)
 
-    async def _run(self, tp: TopicPartition, reason: Reason, producer: AIOKafkaProducer | None) -> int:
+    async def _replay(self, tp: TopicPartition, reason: Reason, producer: AIOKafkaProducer | None) -> int:
         committed = await committed_offset(self._admin, self._group, tp)
         self._consumer.assign([tp])
         self._consumer.seek(tp, committed.offset if committed else 0)

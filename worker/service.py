@@ -19,8 +19,8 @@ from worker.output import Origin
 from worker.partitions import Partitions
 from worker.pipeline import Pipeline
 from worker.settings import WorkerSettings
-from worker.slot import Credit
 from worker.start import Cluster, OpenWriter
+from worker.tenure import Credit
 from worker.transaction import Writer, fenced_writer
 
 log = structlog.get_logger(__name__)

@@ -25,7 +25,7 @@ BROKER_MARGIN_S = 5.0
 
 
 class Writer(Protocol):
-    """Writes one run atomically."""
+    """Writes the outcomes of one transaction atomically."""
 
     async def commit(self, records: Sequence[OutputRecord], next_offset: OffsetAndMetadata) -> None:
         """All records and the offset become visible together, or an error is raised and the outcome is unknown."""
