@@ -26,8 +26,8 @@ from feedback_listener.recount import (
 )
 from streamgauge.errors import StreamgaugeError
 from streamgauge.kafka import Unreadable, admin_client, client_options, poll_carefully
+from streamgauge.provisioning import check_exist
 from streamgauge.settings import KafkaSettings, TopicSettings
-from streamgauge.topics import DAY_MS, describe
 
 POLL_MS = 200
 SCRAPE_TIMEOUT_S = 30
@@ -116,7 +116,7 @@ async def reconcile(
     All records of the window are held in memory, some 500 bytes each. Raises StreamgaugeError when a listener cannot
     be asked, or when they do not read all partitions together.
     """
-    window_ms = round(topics.join_window_days * DAY_MS)
+    window_ms = topics.join_window_ms
     all_shown = [read_metrics(url, await _scrape(url)) for url in urls]
     await _check_coverage(kafka, topics, all_shown)
     for scraped in all_shown:
@@ -131,10 +131,8 @@ async def reconcile(
 async def _check_coverage(kafka: KafkaSettings, topics: TopicSettings, all_shown: Sequence[Scraped]) -> None:
     """Each listener reads all of feedback, all together read all results; and nobody is beyond an end."""
     async with admin_client(kafka) as admin:
-        found = await describe(admin, [topics.results, topics.feedback])
+        found = await check_exist(admin, topics.joined)
     expected = {name: {TopicPartition(name, n) for n in range(topic.partitions)} for name, topic in found.items()}
-    if len(expected) < 2:
-        raise StreamgaugeError(f"topics {topics.results} and {topics.feedback} do not both exist")
     missing = expected[topics.results].difference(*(scraped.positions for scraped in all_shown))
     for scraped in all_shown:
         missing |= expected[topics.feedback] - scraped.positions.keys()

@@ -2,7 +2,7 @@
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -20,13 +20,13 @@ from feedback_listener.settings import ListenerSettings
 from feedback_listener.store import Store, StoreUnusable, discard
 from feedback_listener.topic_reader import TopicReader
 from feedback_listener.totals import Positions, Snapshot, Totals
-from streamgauge.errors import ConfigurationError, StreamgaugeError
+from streamgauge.errors import StreamgaugeError
 from streamgauge.kafka import admin_client, persistently
 from streamgauge.lifecycle import CLOCK, Clock, Deadline
+from streamgauge.provisioning import check_for_listener
 from streamgauge.settings import KafkaSettings, TopicSettings
 from streamgauge.telemetry import serve_http, service_registry
 from streamgauge.topic_ids import identify
-from streamgauge.topics import DAY_MS, Topic, describe
 
 log = structlog.get_logger(__name__)
 
@@ -55,9 +55,9 @@ class Listener:
         registry: CollectorRegistry,
         clock: Clock = CLOCK,
     ) -> None:
-        self._kafka = kafka
+        self._kafka, self._topics = kafka, topics
         self._streams = {topics.results: Stream.RESULTS, topics.feedback: Stream.FEEDBACK}
-        self._window_ms = round(topics.join_window_days * DAY_MS)
+        self._window_ms = topics.join_window_ms
         self._shard = settings.shard
         self._path = settings.store_path(topics.prefix)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="store")
@@ -147,9 +147,7 @@ class Listener:
 
     async def _partitions(self, admin: AIOKafkaAdminClient) -> dict[str, int]:
         """How many the topics have, if they are as they must be."""
-        names = list(self._streams)
-        existing = await persistently(lambda: describe(admin, names), self._kafka.connect_timeout_s)
-        check_topics(names, existing, self._window_ms)
+        existing = await persistently(lambda: check_for_listener(admin, self._topics), self._kafka.connect_timeout_s)
         return {topic.name: topic.partitions for topic in existing.values()}
 
     async def _read(self, admin: AIOKafkaAdminClient, partitions: Mapping[str, int]) -> None:
@@ -216,26 +214,6 @@ class Listener:
     def _in_thread(self, call: Callable[..., T], *arguments: Any) -> asyncio.Future[T]:
         """In the one thread that uses the store, one call after the other."""
         return asyncio.get_running_loop().run_in_executor(self._thread, call, *arguments)
-
-
-def check_topics(names: Sequence[str], existing: dict[str, Topic], window_ms: int) -> None:
-    """Refuse topics on which the numbers would not be a function of the retained records."""
-    problems = []
-    for name in names:
-        topic = existing.get(name)
-        if topic is None:
-            problems.append(f"topic {name} does not exist")
-            continue
-        if topic.config["message.timestamp.type"] != "LogAppendTime":
-            problems.append(f"topic {name}: message.timestamp.type must be LogAppendTime")
-        if 0 <= int(topic.config["retention.ms"]) < window_ms + DAY_MS:
-            problems.append(
-                f"topic {name}: retention.ms must be at least the join window and a day, {window_ms + DAY_MS}"
-            )
-        if topic.config["retention.bytes"] != "-1" or topic.config["cleanup.policy"] != "delete":
-            problems.append(f"topic {name}: retention.bytes must be -1 and cleanup.policy delete")
-    if problems:
-        raise ConfigurationError("; ".join(problems) + "\nrun: streamgauge topics create")
 
 
 async def serve(kafka: KafkaSettings, topics: TopicSettings, settings: ListenerSettings, stop: asyncio.Event) -> None:
