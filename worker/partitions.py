@@ -25,7 +25,8 @@ from aiokafka.errors import (
 )
 from aiokafka.structs import TopicPartition
 
-from streamgauge.kafka import committed_offset, jittered, owned_partitions, poll_carefully
+from streamgauge.groups import committed_offset, owned_partitions
+from streamgauge.kafka import jittered, poll_carefully
 from streamgauge.settings import TopicSettings
 from worker.credit import Credit, largest_share
 from worker.load import ModelLoad

@@ -13,7 +13,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.conn import AIOKafkaConnection
 from aiokafka.protocol.transaction import EndTxnRequest
 
-import streamgauge.kafka
+import streamgauge.groups
 import worker.start
 from tests.faults.holding_model import HoldingModel
 from worker.tenure import Tenure
@@ -83,7 +83,7 @@ def _scoring(strike: Strike, model: HoldingModel) -> None:
 
 def _between(strike: Strike, _model: HoldingModel) -> None:
     """Between the fence and the reading of the committed offset."""
-    original = streamgauge.kafka.committed_offset
+    original = streamgauge.groups.committed_offset
 
     async def hurt(*args: Any) -> Any:
         strike()
