@@ -12,8 +12,10 @@ from aiokafka.protocol.api import Request, RequestStruct, Response
 from aiokafka.protocol.types import Boolean, CompactArray, CompactString, Int16, Int32, Int64, Schema, TaggedFields
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 
-from streamgauge.kafka import COORDINATOR_TIMEOUT_S, persistently
+from streamgauge.aiokafka_private import send
+from streamgauge.kafka import persistently
 
+COORDINATOR_TIMEOUT_S = 10.0
 UNSTABLE_OFFSET_COMMIT = 88
 """Kafka's error code, unknown to aiokafka."""
 
@@ -84,7 +86,7 @@ async def stable_offset(admin: AIOKafkaAdminClient, group: str, tp: TopicPartiti
 
     async def ask() -> OffsetAndMetadata:
         coordinator = await admin.find_coordinator(group)
-        answer = await admin._send_request(StableOffsetFetch(group, tp), coordinator)
+        answer = await send(admin, StableOffsetFetch(group, tp), coordinator)
         if answer.error_code:
             raise for_code(answer.error_code)(group)
         [(_topic, [(_partition, offset, _epoch, metadata, error_code, _tags)], _topic_tags)] = answer.topics

@@ -22,6 +22,8 @@ from aiokafka.protocol.types import (
     TaggedFields,
 )
 
+from streamgauge.aiokafka_private import send
+
 
 class Uuid(AbstractType[uuid.UUID]):
     """Sixteen bytes."""
@@ -122,7 +124,7 @@ async def topic_ids(admin: AIOKafkaAdminClient, names: Sequence[str]) -> dict[st
 
 
 async def _ask(admin: AIOKafkaAdminClient, names: Sequence[str]) -> tuple[str, dict[str, str]]:
-    answer = await admin._send_request(IdentifiedMetadata(names))
+    answer = await send(admin, IdentifiedMetadata(names))
     ids = {}
     for error_code, name, topic_id, *_ in answer.topics:
         if error_code:

@@ -11,11 +11,12 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 
-from streamgauge.errors import ConfigurationError
-from streamgauge.events import Reason, last_header
-from streamgauge.kafka import admin_client, client_options, committed_offset
+from streamgauge.events import CONNECT_ERRORS, Reason, last_header
+from streamgauge.groups import committed_offset, fenced_producer
+from streamgauge.kafka import admin_client, client_options
+from streamgauge.provisioning import check_exist
 from streamgauge.settings import KafkaSettings, TopicSettings
-from streamgauge.topics import Topic, describe, fenced_producer
+from streamgauge.topics import Topic
 from worker.output import OutputRecord
 from worker.transaction import send_in_order
 
@@ -32,10 +33,7 @@ async def replay(
 ) -> AsyncIterator[tuple[Reason, int]]:
     """Replay what has not been replayed yet; yields how many records each reason had."""
     async with admin_client(kafka) as admin:
-        existing = await describe(admin, [topics.dead_letter, topics.input])
-        for name in (topics.dead_letter, topics.input):
-            if name not in existing:
-                raise ConfigurationError(f"topic {name} does not exist\nrun: streamgauge topics create")
+        existing = await check_exist(admin, [topics.dead_letter, topics.input])
         options = client_options(kafka) | {"isolation_level": "read_committed", "auto_offset_reset": "earliest"}
         async with AIOKafkaConsumer(**options) as consumer:
             for reason in reasons:
@@ -84,8 +82,8 @@ class _Replayer:
 
     def _is_ours(self, record: Any, reason: Reason) -> bool:
         """Of the reason, and from the topic that is replayed to: a record tells its last failure last."""
-        failed_for = last_header(record.headers, "__connect.errors.exception.class.name")
-        came_from = last_header(record.headers, "__connect.errors.topic")
+        failed_for = last_header(record.headers, CONNECT_ERRORS + "exception.class.name")
+        came_from = last_header(record.headers, CONNECT_ERRORS + "topic")
         return failed_for == reason.value.encode() and came_from == self._target.name.encode()
 
     async def _publish(
@@ -93,7 +91,7 @@ class _Replayer:
     ) -> None:
         by_partition: dict[int, list[OutputRecord]] = {}
         for record in records:
-            partition = int(last_header(record.headers, "__connect.errors.partition") or b"0")
+            partition = int(last_header(record.headers, CONNECT_ERRORS + "partition") or b"0")
             back = OutputRecord(self._target.name, record.key, record.value, list(record.headers))
             by_partition.setdefault(partition, []).append(back)
         async with producer.transaction():

@@ -10,17 +10,17 @@ from aiokafka.structs import TopicPartition
 from prometheus_client import CollectorRegistry
 
 from streamgauge.kafka import admin_client, client_options, close_consumer, persistently
+from streamgauge.provisioning import check_for_worker
 from streamgauge.settings import KafkaSettings, TopicSettings
 from streamgauge.telemetry import serve_http, service_registry
-from streamgauge.topics import check
 from worker.metrics import Metrics
 from worker.model.session import OnnxModel, Scorer
 from worker.output import Origin
 from worker.partitions import Partitions
 from worker.pipeline import Pipeline
+from worker.publish import Publisher
 from worker.settings import WorkerSettings
 from worker.start import Cluster, OpenWriter
-from worker.tenure import Credit
 from worker.transaction import Writer, fenced_writer
 from worker.visible import Outputs
 
@@ -45,15 +45,14 @@ class Worker:
         model: Scorer,
     ) -> None:
         self._kafka, self._topics, self._settings, self._model = kafka, topics, settings, model
-        self._metrics = Metrics(registry, model.ref, model.labels)
-        self._credit = Credit(settings.max_records, settings.max_bytes, settings.model_slots)
+        self._metrics = Metrics(registry)
         self._partitions: Partitions | None = None
 
     async def run(self, stop: asyncio.Event, open_writer: OpenWriter | None = None) -> None:
         """Work until `stop` is set. Raises StreamgaugeError, perhaps in an exception group."""
         await asyncio.to_thread(self._model.verify)
         async with admin_client(self._kafka, stop) as admin:
-            topics = await persistently(lambda: check(admin, self._topics), self._kafka.connect_timeout_s)
+            topics = await persistently(lambda: check_for_worker(admin, self._topics), self._kafka.connect_timeout_s)
             output_bytes = min(int(topics[name].config["max.message.bytes"]) for name in self._topics.outputs)
             consumer = self._consumer()
             watermarks = AIOKafkaConsumer(**client_options(self._kafka))
@@ -99,9 +98,10 @@ class Worker:
         )
 
     async def _work(self, cluster: Cluster, stop: asyncio.Event) -> None:
-        origin = Origin(self._settings.group, self._settings.instance, self._model.ref, self._model.labels)
+        origin = Origin(self._settings.group, self._settings.instance)
         pipeline = Pipeline(self._model, self._settings, self._metrics)
-        partitions = Partitions(cluster, self._settings, self._topics, origin, self._credit, self._metrics)
+        publisher = Publisher(self._settings, self._topics, origin, self._metrics, pipeline.in_use)
+        partitions = Partitions(cluster, self._settings, self._topics, publisher, self._metrics)
         self._partitions = partitions
         try:
             async with asyncio.TaskGroup() as stages:

@@ -7,9 +7,9 @@ partition next knows which records not to score. They become dead letters, and t
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 
 from streamgauge.errors import ConfigurationError
+from streamgauge.groups import move_group
 from streamgauge.kafka import admin_client
 from streamgauge.settings import KafkaSettings, TopicSettings
-from streamgauge.topics import move_group
 from worker.progress import skips_of, with_skips
 
 MAX_SKIPS = 100

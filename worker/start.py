@@ -10,10 +10,10 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.structs import TopicPartition
 
-from streamgauge.errors import ConfigurationError
-from streamgauge.kafka import COORDINATOR_TIMEOUT_S, persistently
+from streamgauge.errors import TopicsUnfit
+from streamgauge.kafka import persistently
 from streamgauge.settings import TopicSettings
-from streamgauge.stable_offset import stable_offset
+from streamgauge.stable_offset import COORDINATOR_TIMEOUT_S, stable_offset
 from streamgauge.topic_ids import topic_ids
 from worker.metrics import Metrics
 from worker.progress import Progress, Stretch, progress_of, skips_of
@@ -62,7 +62,7 @@ class Opening:
         self._metrics = metrics
 
     async def start(self, writer: Writer) -> Start:
-        """Raises ConfigurationError when nobody can know, KafkaError or TimeoutError when it is to be tried again."""
+        """Raises TopicsUnfit when nobody can know, KafkaError or TimeoutError when it is to be tried again."""
         loop = asyncio.get_running_loop()
         async with asyncio.timeout(OPEN_TIMEOUT_S) as patience:
             return await self._start(writer, lambda: patience.reschedule(loop.time() + OPEN_TIMEOUT_S))
@@ -82,10 +82,9 @@ class Opening:
         if committed is None:
             return await self._begin(writer, ids, self._first_start(first, end))
         if committed.offset > end:
-            raise ConfigurationError(
+            raise TopicsUnfit(
                 f"group {self._settings.group} is at {committed.offset} of {tp.topic}-{tp.partition}, which ends at "
-                f"{end}: made anew, or records were lost. Delete the group's offsets of it, then run: "
-                "streamgauge topics create"
+                f"{end}: made anew, or records were lost. Delete the group's offsets of it; then"
             )
         if progress is None:
             # Somebody has set this offset and means it, whatever the outputs show.
@@ -135,10 +134,10 @@ class Opening:
             return end
         if self._settings.start_from == "earliest" or self._tp.partition >= self._cluster.known_partitions:
             return first
-        raise ConfigurationError(
+        raise TopicsUnfit(
             f"group {self._settings.group} has no committed offset for {self._tp.topic}-{self._tp.partition}: starting "
-            "anywhere might score texts twice or skip some. Run `streamgauge topics create` for a new group, or choose "
-            "STREAMGAUGE_WORKER_START_FROM=earliest or latest"
+            "anywhere might score texts twice or skip some. Choose STREAMGAUGE_WORKER_START_FROM=earliest or latest; "
+            "or, for a new group,"
         )
 
     def _count_lost(self, offset: int, first: int, tail: Tail) -> None:

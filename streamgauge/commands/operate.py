@@ -31,7 +31,7 @@ def create_topics(
 
     Doing it again changes nothing. Partitions are never removed, nor are settings that are nobody's business here.
     """
-    from streamgauge.topics import make_right
+    from streamgauge.provisioning import make_right
 
     of_workers = worker_group(group)
 

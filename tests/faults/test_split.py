@@ -12,16 +12,16 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.structs import TopicPartition
 
 from streamgauge.events import TransactionMeasured, decode_measurement
+from streamgauge.groups import transactional_id
 from streamgauge.kafka import admin_client, client_options
 from streamgauge.stable_offset import stable_offset
-from streamgauge.topics import transactional_id
 from tests.cluster import Kafka, Stream
 from tests.echo import EchoModel
 from tests.faults.replica import Replica
 from tests.oracle import Input, Verdict, generate, judge
 from tests.records import FakeRecord
 from worker.intake import decode
-from worker.outcomes import Encoded, Outcome, Refused, Scored
+from worker.outcomes import Encoded, ModelIdentity, Outcome, Refused, Scored
 from worker.output import Origin, OutputRecord, output_records
 from worker.progress import Progress, progress_of
 from worker.transaction import send_in_order
@@ -33,6 +33,7 @@ pytestmark = [
 
 BEFORE, SPLIT, AFTER = 20, 12, 5
 """Records of each partition before the split transaction, in it, and after it."""
+MODEL = ModelIdentity(EchoModel.ref, EchoModel.labels)
 PARTS = ("results", "dead letters", "metrics", "offset")
 
 
@@ -44,7 +45,7 @@ def outcome_of(value: bytes, partition: int, offset: int, topic: str) -> Outcome
         return accepted
     [(ids, truncated)] = EchoModel().encode([accepted.text])
     encoded = Encoded(record, accepted.message_id, None, ids, truncated, 0.001, 0.0)
-    return Scored(encoded, EchoModel().score([ids])[0].tolist(), 0.001, 0.001, len(ids), 0.002)
+    return Scored(encoded, MODEL, EchoModel().score([ids])[0].tolist(), 0.001, 0.001, len(ids), 0.002)
 
 
 class Split(NamedTuple):
@@ -61,8 +62,8 @@ class Split(NamedTuple):
         outcomes = [
             outcome_of(inputs[self.partition, offset].value, self.partition, offset, source.topic) for offset in offsets
         ]
-        origin = Origin(self.stream.group, "forger", EchoModel.ref, EchoModel.labels)
-        records = output_records(outcomes, origin, self.stream.topics, 1_700_000_000)
+        origin = Origin(self.stream.group, "forger")
+        records = output_records(outcomes, origin, MODEL.ref, self.stream.topics, 1_700_000_000)
         async with admin_client(self.stream.kafka) as admin:
             committed = await stable_offset(admin, self.stream.group, source)
             progress = progress_of(committed) if committed else None

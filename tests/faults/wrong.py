@@ -13,7 +13,8 @@ import worker.service
 import worker.start
 import worker.tenure
 import worker.transaction
-from streamgauge.kafka import admin_client, committed_offset
+from streamgauge.groups import committed_offset
+from streamgauge.kafka import admin_client
 from streamgauge.settings import KafkaSettings, TopicSettings
 from worker.outcomes import Outcome
 from worker.output import OutputRecord
