@@ -18,9 +18,9 @@ from worker.model.session import OnnxModel, Scorer
 from worker.output import Origin
 from worker.partitions import Partitions
 from worker.pipeline import Pipeline
+from worker.publish import Publisher
 from worker.settings import WorkerSettings
 from worker.start import Cluster, OpenWriter
-from worker.tenure import Credit
 from worker.transaction import Writer, fenced_writer
 
 log = structlog.get_logger(__name__)
@@ -44,8 +44,7 @@ class Worker:
         model: Scorer,
     ) -> None:
         self._kafka, self._topics, self._settings, self._model = kafka, topics, settings, model
-        self._metrics = Metrics(registry, model.ref, model.labels)
-        self._credit = Credit(settings.max_records, settings.max_bytes, settings.model_slots)
+        self._metrics = Metrics(registry)
         self._partitions: Partitions | None = None
 
     async def run(self, stop: asyncio.Event, open_writer: OpenWriter | None = None) -> None:
@@ -95,9 +94,10 @@ class Worker:
         )
 
     async def _work(self, cluster: Cluster, stop: asyncio.Event) -> None:
-        origin = Origin(self._settings.group, self._settings.instance, self._model.ref, self._model.labels)
+        origin = Origin(self._settings.group, self._settings.instance)
         pipeline = Pipeline(self._model, self._settings, self._metrics)
-        partitions = Partitions(cluster, self._settings, self._topics, origin, self._credit, self._metrics)
+        publisher = Publisher(self._settings, self._topics, origin, self._metrics, pipeline.in_use)
+        partitions = Partitions(cluster, self._settings, self._topics, publisher, self._metrics)
         self._partitions = partitions
         try:
             async with asyncio.TaskGroup() as stages:
