@@ -40,19 +40,3 @@ async def in_sync(stream: Stream) -> None:
 
     while await ask(stream, lagging):  # noqa: ASYNC110
         await asyncio.sleep(0.2)
-
-
-async def leads_nothing(stream: Stream, node_id: int) -> None:
-    """Wait until the others have taken over every partition that this node led.
-
-    Seen on Kafka 4.4.0 without this wait: a transaction coordinator that was killed and came back while it was still
-    the leader acted on the unreplicated end of its log. It wrote commit markers for results, and the coordinator after
-    it, which had never heard of that commit, aborted the same transaction's offsets: records came twice.
-    """
-
-    async def leads(admin: AIOKafkaAdminClient) -> bool:
-        topics: list[dict[str, Any]] = await admin.describe_topics()
-        return any(partition["leader"] == node_id for topic in topics for partition in topic["partitions"])
-
-    while await ask(stream, leads):  # noqa: ASYNC110
-        await asyncio.sleep(0.2)

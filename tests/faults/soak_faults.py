@@ -23,7 +23,7 @@ from streamgauge.provisioning import apply
 from streamgauge.topics import OUTPUT_MARGIN_BYTES, Change
 from tests.cluster import Stream, until
 from tests.faults.replica import Replica
-from tests.faults.soak_cluster import ask, in_sync, leads_nothing
+from tests.faults.soak_cluster import ask, in_sync
 from tests.faults.soak_fleet import END_TIMEOUT_S, SETTINGS, Findings, Post
 from tests.faults.soak_stream import Flow, Strike
 from tests.faults.worker_process import STEPS
@@ -230,7 +230,6 @@ class Faults:
         node.kill(number)
         self.flow.strike(kind)
         await asyncio.to_thread(node.wait)
-        await leads_nothing(self.stream, node.id)
         await self._pause(0.5, 4)
         await asyncio.to_thread(node.start)
         await asyncio.to_thread(node.wait_ready, among=[each.id for each in self.kafka.nodes])
