@@ -85,7 +85,7 @@ class Prediction(Event, frozen=True, kw_only=True, omit_defaults=False):
 
 
 class Histogram(Event, frozen=True, kw_only=True, omit_defaults=False):
-    """Observations in seconds: `counts[i]` lie at or below `edges[i]` and above the one before; the last beyond all."""
+    """Seconds: `counts[i]` of them lie in (edges[i - 1], edges[i]], those of the last count above all edges."""
 
     edges: Sequence[float]
     counts: Sequence[int]
