@@ -11,7 +11,7 @@ from typing import Self
 
 HOST = "127.0.0.1"
 CHUNK_BYTES = 65536
-LATENCY_S = (0.1, 0.5)
+LATENCY_S = (0.05, 0.25)
 
 
 class Mode(Enum):
@@ -27,7 +27,7 @@ class Mode(Enum):
     SWALLOW = auto()
     """Connections stay, of those to come too, and all bytes are lost: for good, on connections that lost some."""
     SLOW = auto()
-    """Bytes take 300 ms on their way, with jitter."""
+    """Bytes take 300 ms there and back, with jitter."""
 
 
 class Proxy:
