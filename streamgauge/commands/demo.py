@@ -28,8 +28,7 @@ from streamgauge.kafka import client_options, sleep_or_stop
 from streamgauge.provisioning import make_right
 from streamgauge.settings import KafkaSettings, TopicSettings, load
 from streamgauge.telemetry import serve_http, service_registry
-from worker.model.session import OnnxModel
-from worker.service import Worker
+from worker.service import Worker, load_model
 from worker.settings import WorkerSettings
 
 PARTITIONS = 4
@@ -157,7 +156,7 @@ class Demo:
         """Create the topics, start the services, publish, settle, stop the services."""
         self._view.say(f"Apache Kafka is ready at {self._kafka.bootstrap_servers}; starting worker and listener")
         settings = load(WorkerSettings)
-        model = await asyncio.to_thread(OnnxModel.load, settings.model_dir, settings.max_tokens)
+        model = await asyncio.to_thread(load_model, settings)
         async for _line in make_right(self._kafka, self._topics, settings.group, PARTITIONS, None, dry_run=False):
             pass
         registry = service_registry()

@@ -13,7 +13,7 @@ from streamgauge.settings import TopicSettings
 from tests.echo import EchoModel, echo_probability
 from tests.pipeline.conftest import Bench
 from tests.records import FakeRecord
-from worker.model.session import InferenceError, Probabilities, TokenIds
+from worker.model.scorer import InferenceError, Probabilities, TokenIds
 from worker.outcomes import Accepted, Outcome, Refused, Scored
 from worker.output import Origin, OutputRecord
 from worker.pipeline import chunks
