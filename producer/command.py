@@ -138,7 +138,7 @@ async def publish_labels(
 
 def _feedback(given: Corpus | Feedback, fit: Meaning) -> Iterator[Feedback]:
     for one in given.feedback() if isinstance(given, Corpus) else [given]:
-        if name := fit.of[one.label]:
+        if name := fit.of.get(one.label):
             yield Feedback(id=one.id, label=name, source=one.source)
 
 

@@ -170,10 +170,16 @@ def _header(
     """The delimiter by which the first line names the columns that are needed, and the names."""
     splits = [(delimiter, _split(line, delimiter, is_quoted=is_quoted)) for delimiter in delimiters]
     for delimiter, header in splits:
-        if all(set(names) & set(header) for names in needs):
+        if _names(header, needs):
             return delimiter, header
+    if not is_quoted and (meant := [one for one in ",;|" if _names(_split(line, one, is_quoted=True), needs)]):
+        raise ConfigurationError(f"{name}: its columns are parted by {meant[0]!r}, not by tabs; name it .csv")
     likely = max((header for _delimiter, header in splits), key=len)
     raise _missing(f"{name}: the first line must name a column", needs, likely)
+
+
+def _names(header: list[str], needs: tuple[Names, ...]) -> bool:
+    return all(set(names) & set(header) for names in needs)
 
 
 def _split(line: str, delimiter: str, *, is_quoted: bool) -> list[str]:
