@@ -80,7 +80,7 @@ def kafka(monkeypatch: pytest.MonkeyPatch) -> FakeKafka:
         return fake
 
     @asynccontextmanager
-    async def admin_client(_settings: KafkaSettings) -> AsyncIterator[FakeKafka]:
+    async def admin_client(_settings: KafkaSettings, _stop: asyncio.Event | None) -> AsyncIterator[FakeKafka]:
         yield fake
 
     async def close_producer(_producer: FakeKafka) -> None:
