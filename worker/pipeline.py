@@ -21,7 +21,7 @@ from worker.backlog import Backlog
 from worker.intake import decode
 from worker.metrics import Metrics
 from worker.model.session import InferenceError, Probabilities, Scorer, TokenIds
-from worker.outcomes import Accepted, Encoded, InputRecord, ModelIdentity, Outcome, Refused, Scored
+from worker.outcomes import Accepted, Encoded, InputRecord, ModelIdentity, Outcome, Refused, Scored, Visible
 from worker.settings import WorkerSettings
 from worker.tenure import Tenure
 
@@ -91,6 +91,9 @@ class Pipeline:
     def _accept(self, tenure: Tenure, records: Sequence[InputRecord]) -> Iterator[tuple[Tenure, Accepted]]:
         for record in records:
             tenure.admit(record)
+            if shown := tenure.tail.shown.get(record.offset):
+                tenure.finish(Visible(record, shown))
+                continue
             if isinstance(record, Unreadable):
                 tenure.finish(Refused(record, Reason.UNREADABLE, "the name of a header is not UTF-8"))
                 continue

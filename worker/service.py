@@ -22,6 +22,7 @@ from worker.publish import Publisher
 from worker.settings import WorkerSettings
 from worker.start import Cluster, OpenWriter
 from worker.transaction import Writer, fenced_writer
+from worker.visible import Outputs
 
 log = structlog.get_logger(__name__)
 
@@ -54,18 +55,21 @@ class Worker:
             topics = await persistently(lambda: check_for_worker(admin, self._topics), self._kafka.connect_timeout_s)
             output_bytes = min(int(topics[name].config["max.message.bytes"]) for name in self._topics.outputs)
             consumer = self._consumer()
+            watermarks = AIOKafkaConsumer(**client_options(self._kafka))
             cluster = Cluster(
                 consumer,
                 admin,
                 open_writer or (lambda tp: self._fenced_writer(tp, output_bytes)),
+                Outputs(self._kafka, self._topics, self._settings.group, watermarks),
                 self._settings.instance,
                 topics[self._topics.input].partitions,
             )
+            await watermarks.start()
             await consumer.start()
             try:
                 await self._work(cluster, stop)
             finally:
-                await close_consumer(consumer)
+                await asyncio.gather(close_consumer(consumer), close_consumer(watermarks))
                 log.info("worker.stopped")
 
     def _fenced_writer(self, tp: TopicPartition, output_bytes: int) -> AbstractAsyncContextManager[Writer]:
