@@ -22,6 +22,11 @@ def acknowledge(sending: asyncio.Future[None]) -> None:
     asyncio.get_running_loop().call_soon(sending.set_result, None)
 
 
+def acknowledge_late(sending: asyncio.Future[None]) -> None:
+    """Kafka has it, but takes its time."""
+    asyncio.get_running_loop().call_later(0.1, sending.set_result, None)
+
+
 def refuse(sending: asyncio.Future[None]) -> None:
     """Kafka says no, a moment later."""
     asyncio.get_running_loop().call_soon(sending.set_exception, RecordListTooLargeError())

@@ -18,7 +18,7 @@ from producer.pacing import Pace
 from streamgauge.errors import ConfigurationError, StreamgaugeError
 from streamgauge.events import Feedback
 from streamgauge.settings import KafkaSettings, load
-from tests.fake_kafka import TOPICS, FakeKafka, acknowledge, kafka, refuse
+from tests.fake_kafka import TOPICS, FakeKafka, acknowledge, acknowledge_late, kafka, refuse
 
 __all__ = ["kafka"]  # the fixture
 
@@ -120,7 +120,8 @@ async def test_nobody_reads_the_ids(kafka: FakeKafka) -> None:
 
 
 async def test_standard_input_breaks_late(kafka: FakeKafka, tmp_path: Path) -> None:
-    """It cannot be checked before: the line is named, and what was sent before it."""
+    """It cannot be checked before: the line is named, and what was sent before it, once Kafka has that."""
+    kafka.outcome = acknowledge_late
     content = b"one\n\ntwo\n" + b"x" * 2_000_000 + b"\nthree\n"
 
     with pytest.raises(StreamgaugeError, match=r"(?s)line 4: a record of .*\npublished 2 texts .*--skip 2$") as failed:
