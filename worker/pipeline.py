@@ -20,7 +20,7 @@ from streamgauge.kafka import Unreadable
 from worker.backlog import Backlog
 from worker.intake import decode
 from worker.metrics import Metrics
-from worker.model.session import InferenceError, Probabilities, Scorer, TokenIds
+from worker.model.scorer import InferenceError, Probabilities, Scorer, TokenIds
 from worker.outcomes import Accepted, Encoded, InputRecord, ModelIdentity, Outcome, Refused, Scored, Visible
 from worker.settings import WorkerSettings
 from worker.tenure import Tenure

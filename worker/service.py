@@ -9,12 +9,14 @@ from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.structs import TopicPartition
 from prometheus_client import CollectorRegistry
 
+from streamgauge.errors import ConfigurationError
 from streamgauge.kafka import admin_client, client_options, close_consumer, persistently
 from streamgauge.provisioning import check_for_worker
 from streamgauge.settings import KafkaSettings, TopicSettings
 from streamgauge.telemetry import serve_http, service_registry
 from worker.metrics import Metrics
-from worker.model.session import OnnxModel, Scorer
+from worker.model.scorer import Scorer
+from worker.model.session import OnnxModel
 from worker.output import Origin
 from worker.partitions import Partitions
 from worker.pipeline import Pipeline
@@ -131,10 +133,18 @@ class Worker:
         return None if self._partitions and self._partitions.has_joined else "the group has not been joined yet"
 
 
+def load_model(settings: WorkerSettings) -> OnnxModel:
+    """The model that the settings name. Raises ConfigurationError, which names the setting."""
+    try:
+        return OnnxModel.load(settings.model_dir, settings.max_tokens)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"STREAMGAUGE_WORKER_MODEL_DIR: {error}") from error
+
+
 async def serve(kafka: KafkaSettings, topics: TopicSettings, settings: WorkerSettings, stop: asyncio.Event) -> None:
     """Run one worker with its HTTP side until `stop` is set."""
     registry = service_registry()
-    model = await asyncio.to_thread(OnnxModel.load, settings.model_dir, settings.max_tokens)
+    model = await asyncio.to_thread(load_model, settings)
     worker = Worker(kafka, topics, settings, registry, model)
     async with serve_http(settings.http_host, settings.http_port, registry, live=worker.live, ready=worker.ready):
         await worker.run(stop)

@@ -49,11 +49,11 @@ def demo(
 ) -> None:
     """Everything in one process tree: Kafka, worker, listener and a producer of labelled texts, with a live view."""
     from streamgauge.commands.demo import DemoOptions, labelled_texts, run_demo
-    from worker.model.session import OnnxModel
+    from worker.service import load_model
     from worker.settings import WorkerSettings
 
     options = DemoOptions(duration, rate, input_file, label_map, jars_dir, http_port, as_json)
     settings = load(WorkerSettings)
-    model = OnnxModel.load(settings.model_dir, settings.max_tokens)
+    model = load_model(settings)
     samples = labelled_texts(options, model.labels)
     run(lambda stop: run_demo(options, model, samples, stop))

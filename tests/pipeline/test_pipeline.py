@@ -16,7 +16,7 @@ from tests.pipeline.conftest import Bench
 from tests.records import FakeRecord
 from worker.commit_policy import Terms
 from worker.metrics import Metrics
-from worker.model.session import InferenceError, Probabilities, TokenIds
+from worker.model.scorer import InferenceError, Probabilities, TokenIds
 from worker.outcomes import Accepted, Outcome, Refused, Scored
 from worker.output import Origin, OutputRecord
 from worker.pipeline import Pipeline, chunks
