@@ -126,7 +126,7 @@ def _is_json(text: str) -> bool:
 def _table(name: str, lines: Iterator[str], needs: tuple[Names, ...], *, is_quoted: bool) -> Iterator[Row]:
     csv.field_size_limit(MAX_HELD_CHARS)
     first = next(lines, "")
-    says = re.fullmatch(r"sep=(.)[\r\n]*", first)  # Excel's
+    says = re.fullmatch(f"sep=([{DELIMITERS}])[\r\n]*", first)  # Excel's
     skipped = 1 if says else 0
     first = next(lines, "") if says else first
     delimiters = "\t" if not is_quoted else says[1] if says else DELIMITERS
@@ -233,7 +233,7 @@ def _objects(name: str, lines: Iterator[str], needs: tuple[Names, ...]) -> Itera
     for row in rows:
         if missing:
             missing = tuple(names for names in missing if not set(names) & row.fields.keys())
-            found = found or list(row.fields)
+            found = found or [key for key in row.fields if COLUMN_NAME.fullmatch(key)]
         yield row
     if missing:
         raise _missing(f"{name}: its objects must have a key", missing, found)

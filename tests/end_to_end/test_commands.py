@@ -186,7 +186,7 @@ async def test_texts_and_labels_from_the_command_line(kafka: Kafka, tmp_path: Pa
 
 
 async def test_half_of_something_is_told(kafka: Kafka, tmp_path: Path) -> None:
-    """Nothing of a broken file is sent, however often it is tried; when nobody reads the ids, it is told how many went."""
+    """Nothing of a broken file is sent, however often it is tried; a reader who leaves is named, with the number."""
     stream = await Stream.create(kafka.bootstrap_servers)
     settings = environment_of(stream)
     (tmp_path / "late.csv").write_text("text,label\n" + "fine,1\n" * 5000 + "one, too many,1\n")

@@ -250,6 +250,8 @@ def test_rows_without_a_text_are_counted(tmp_path: Path) -> None:
             b'{"reviewText": "fine"}\n',
             "must have a key text or sentence or review or content; there are: review",
         ),
+        ("a.jsonl", f'{{"{SECRET} as a key of many words": "fine"}}\n'.encode(), "there are: nothing"),
+        ("a.csv", b'sep="\ntext"label\nfine"1\n', "name a column text"),
         ("a.json", f'[{{"text": "{SECRET}"}}, {{]'.encode(), "not a JSON array"),
         ("a.json", f'[{{"text": "{SECRET}"}}, 7]'.encode(), "item 2: not a JSON object"),
         ("a.json", b'{\n  "text": "fine"\n}', "line 1: not a JSON object; a JSON file has one object a line"),
