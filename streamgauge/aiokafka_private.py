@@ -28,7 +28,7 @@ def transaction_end(producer: AIOKafkaProducer) -> asyncio.Future[Any] | None:
     return producer._txn_manager.wait_for_transaction_end() if producer._txn_manager else None
 
 
-async def send(admin: AIOKafkaAdminClient, request: Request[Any]) -> Response:
-    """Send a request that the admin client has no method for, to any broker. Raises KafkaError."""
-    answer: Response = await admin._send_request(request)
+async def send(admin: AIOKafkaAdminClient, request: Request[Any], node_id: int | None = None) -> Response:
+    """Send a request that the admin client has no method for, to that broker or any. Raises KafkaError."""
+    answer: Response = await admin._send_request(request, node_id)
     return answer

@@ -53,7 +53,7 @@ def client_options(settings: KafkaSettings) -> dict[str, Any]:
 async def admin_client(
     settings: KafkaSettings, stop: asyncio.Event | None = None
 ) -> AsyncIterator[AIOKafkaAdminClient]:
-    """A connected admin client; the first thing a service opens, so the patience with the broker is here.
+    """A connected admin client. Services and commands open it first, so here they wait for a broker that is not up yet.
 
     Raises StreamgaugeError when no broker answers within `connect_timeout_s`, Stopped when `stop` is set before.
     """

@@ -9,19 +9,22 @@ from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.structs import TopicPartition
 from prometheus_client import CollectorRegistry
 
+from streamgauge.errors import ConfigurationError
 from streamgauge.kafka import admin_client, client_options, close_consumer, persistently
 from streamgauge.provisioning import check_for_worker
 from streamgauge.settings import KafkaSettings, TopicSettings
 from streamgauge.telemetry import serve_http, service_registry
 from worker.metrics import Metrics
-from worker.model.session import OnnxModel, Scorer
+from worker.model.scorer import Scorer
+from worker.model.session import OnnxModel
 from worker.output import Origin
 from worker.partitions import Partitions
 from worker.pipeline import Pipeline
+from worker.publish import Publisher
 from worker.settings import WorkerSettings
 from worker.start import Cluster, OpenWriter
-from worker.tenure import Credit
 from worker.transaction import Writer, fenced_writer
+from worker.visible import Outputs
 
 log = structlog.get_logger(__name__)
 
@@ -44,8 +47,7 @@ class Worker:
         model: Scorer,
     ) -> None:
         self._kafka, self._topics, self._settings, self._model = kafka, topics, settings, model
-        self._metrics = Metrics(registry, model.ref, model.labels)
-        self._credit = Credit(settings.max_records, settings.max_bytes, settings.model_slots)
+        self._metrics = Metrics(registry)
         self._partitions: Partitions | None = None
 
     async def run(self, stop: asyncio.Event, open_writer: OpenWriter | None = None) -> None:
@@ -55,18 +57,21 @@ class Worker:
             topics = await persistently(lambda: check_for_worker(admin, self._topics), self._kafka.connect_timeout_s)
             output_bytes = min(int(topics[name].config["max.message.bytes"]) for name in self._topics.outputs)
             consumer = self._consumer()
+            watermarks = AIOKafkaConsumer(**client_options(self._kafka))
             cluster = Cluster(
                 consumer,
                 admin,
                 open_writer or (lambda tp: self._fenced_writer(tp, output_bytes)),
+                Outputs(self._kafka, self._topics, self._settings.group, watermarks),
                 self._settings.instance,
                 topics[self._topics.input].partitions,
             )
+            await watermarks.start()
             await consumer.start()
             try:
                 await self._work(cluster, stop)
             finally:
-                await close_consumer(consumer)
+                await asyncio.gather(close_consumer(consumer), close_consumer(watermarks))
                 log.info("worker.stopped")
 
     def _fenced_writer(self, tp: TopicPartition, output_bytes: int) -> AbstractAsyncContextManager[Writer]:
@@ -95,9 +100,10 @@ class Worker:
         )
 
     async def _work(self, cluster: Cluster, stop: asyncio.Event) -> None:
-        origin = Origin(self._settings.group, self._settings.instance, self._model.ref, self._model.labels)
+        origin = Origin(self._settings.group, self._settings.instance)
         pipeline = Pipeline(self._model, self._settings, self._metrics)
-        partitions = Partitions(cluster, self._settings, self._topics, origin, self._credit, self._metrics)
+        publisher = Publisher(self._settings, self._topics, origin, self._metrics, pipeline.in_use)
+        partitions = Partitions(cluster, self._settings, self._topics, publisher, self._metrics)
         self._partitions = partitions
         try:
             async with asyncio.TaskGroup() as stages:
@@ -127,10 +133,18 @@ class Worker:
         return None if self._partitions and self._partitions.has_joined else "the group has not been joined yet"
 
 
+def load_model(settings: WorkerSettings) -> OnnxModel:
+    """The model that the settings name. Raises ConfigurationError, which names the setting."""
+    try:
+        return OnnxModel.load(settings.model_dir, settings.max_tokens)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"STREAMGAUGE_WORKER_MODEL_DIR: {error}") from error
+
+
 async def serve(kafka: KafkaSettings, topics: TopicSettings, settings: WorkerSettings, stop: asyncio.Event) -> None:
     """Run one worker with its HTTP side until `stop` is set."""
     registry = service_registry()
-    model = await asyncio.to_thread(OnnxModel.load, settings.model_dir, settings.max_tokens)
+    model = await asyncio.to_thread(load_model, settings)
     worker = Worker(kafka, topics, settings, registry, model)
     async with serve_http(settings.http_host, settings.http_port, registry, live=worker.live, ready=worker.ready):
         await worker.run(stop)

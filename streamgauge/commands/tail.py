@@ -10,7 +10,7 @@ import msgspec
 from aiokafka import AIOKafkaConsumer
 
 from streamgauge.commands.reading import reader, unless_stopped
-from streamgauge.events import decode_measurement, decode_prediction, last_header
+from streamgauge.events import CONNECT_ERRORS, decode_measurement, decode_prediction, last_header
 from streamgauge.settings import KafkaSettings
 
 POLL_MS = 1000
@@ -47,7 +47,7 @@ def dead_letter_line(record: Any, *, with_value: bool) -> str:
 
 
 def _error(record: Any, name: str) -> str:
-    return (last_header(record.headers, f"__connect.errors.{name}") or b"?").decode(errors="replace")
+    return (last_header(record.headers, CONNECT_ERRORS + name) or b"?").decode(errors="replace")
 
 
 def _bytes(value: bytes | None) -> str:

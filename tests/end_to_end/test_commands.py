@@ -26,7 +26,7 @@ SECRET = "a-very-secret-review"
 QUIET_ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("STREAMGAUGE_")}
 
 
-def run(*arguments: str, stdin: str | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
+def run(*arguments: str | bytes, stdin: str | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [*STREAMGAUGE, *arguments],
         env=QUIET_ENVIRONMENT | environment,
@@ -111,13 +111,18 @@ def test_services_are_modules_too(module: str) -> None:
             1,
             "no Kafka broker answered",
         ),
-        (["produce", "--file", "/nowhere.csv"], {"STREAMGAUGE_KAFKA_CONNECT_TIMEOUT_S": "0.5"}, 1, "no Kafka broker"),
+        (["produce", "x", "-b", "127.0.0.1:1"], {"STREAMGAUGE_KAFKA_CONNECT_TIMEOUT_S": "0.5"}, 1, "no Kafka broker"),
+        (["produce", "--file", "/nowhere.csv"], {}, 2, "/nowhere.csv: No such file"),
+        (["produce", "fine", b"caf\xe9"], {}, 2, "arguments, text 2: not UTF-8"),
+        (["feedback", b"caf\xe9", "POSITIVE"], {}, 2, "id, label and source must be UTF-8"),
+        (["feedback", "a", "x", "--label-map", b"caf\xe9=y"], {}, 2, "--label-map: not UTF-8"),
+        (["feedback", "a", " "], {}, 2, "not a label that can be sent"),
         (["listen", "--shard", "3/3"], {}, 2, "STREAMGAUGE_LISTENER_SHARD: Value error, must be NUMBER/OF such as 0/3"),
         (["reconcile", "--listener", "http://127.0.0.1:1"], {}, 1, "http://127.0.0.1:1: no listener answers"),
         (["feedback", "only-an-id"], {}, 2, "give either a message id and a label, or --file"),
     ],
 )
-def test_refusals_are_clear(arguments: list[str], environment: dict[str, str], code: int, message: str) -> None:
+def test_refusals_are_clear(arguments: list[str | bytes], environment: dict[str, str], code: int, message: str) -> None:
     """One line says what is wrong, the exit code whether it was the usage (2) or the world (1)."""
     ended = run(*arguments, **environment)
     assert (ended.returncode, ended.stdout) == (code, "")
@@ -162,8 +167,8 @@ async def test_texts_and_labels_from_the_command_line(kafka: Kafka, tmp_path: Pa
         service("-m", "feedback_listener", **settings) as (_process, port, _log),
     ):
         results = await stream.read(at_least=5)
-        assert {*ids, "producer/m1"} < {record.key.decode() for record in results}
-        (tmp_path / "labels.jsonl").write_text(json.dumps({"id": ids[1], "label": "neg"}) + "\n")
+        assert {*ids, "m1"} < {record.key.decode() for record in results}
+        (tmp_path / "labels.jsonl").write_text(json.dumps({"id": ids[1], "label": "negative"}) + "\n")
         assert run("feedback", ids[0], "positive", "--source", "anna", **settings).returncode == 0
         assert "sent 1 labels" in run("feedback", "--file", str(tmp_path / "labels.jsonl"), **settings).stderr
         accuracy = 'ml_model_accuracy{model="distilbert-sst2-compact@2.0.0",window="all"} 1.0'

@@ -10,15 +10,14 @@ from streamgauge import aiokafka_private as private
 from streamgauge.kafka import close_producer
 
 
-async def test_what_waits_in_a_producer_can_be_failed() -> None:
-    """It need not be connected; its sender's task can be asked for, and it has no transaction that could end."""
+async def test_a_producer_can_be_given_up() -> None:
+    """It takes nothing more; its sender's task can be asked for, and it has no transaction that could end."""
     producer = AIOKafkaProducer(enable_idempotence=True, bootstrap_servers="127.0.0.1:1")
     batch = producer.create_batch()
     batch.append(timestamp=None, key=None, value=b"x")
-    waiting = await producer._message_accumulator.add_batch(batch, TopicPartition("topic", 0), timeout=1)
     private.fail_unsent(producer, KafkaError("given up"))
     with pytest.raises(KafkaError, match="given up"):
-        await waiting
+        await producer._message_accumulator.add_batch(batch, TopicPartition("topic", 0), timeout=1)
     assert private.sender_task(producer) is None
     assert private.transaction_end(producer) is None
     await close_producer(producer)
