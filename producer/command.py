@@ -1,8 +1,8 @@
 """What `streamgauge produce` and `streamgauge feedback` do: check, publish, and say what was sent and what was not."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -17,9 +17,12 @@ from producer.labels import Meaning, meaning, refusal
 from producer.latest import latest_classes
 from producer.pacing import Pace
 from producer.publish import Publisher, publish
-from streamgauge.errors import ConfigurationError, StreamgaugeError
+from streamgauge.errors import ConfigurationError, Stopped, StreamgaugeError
 from streamgauge.events import Feedback, decode_feedback, encode
 from streamgauge.settings import KafkaSettings, TopicSettings
+
+STOP_PATIENCE_S = 2.0
+"""How long Kafka may take to acknowledge what is on its way after a signal."""
 
 Tell = Callable[[str], bool]
 """Says a line on standard output; False: nobody listens any more."""
@@ -71,11 +74,12 @@ async def publish_texts(
         go_on = f"to go on there, add: --skip {given.skipped + publisher.delivered_from_start}{twice}"
         return f"published {publisher.delivered}{total} texts to {topics.input}; {go_on}"
 
-    async with Publisher(kafka, topics) as publisher:
+    async with _publisher(kafka, topics, stop, so_far) as publisher:
         with _progress() as advance:
-            sent = await _deliver(publisher, publish(publisher.text, given.samples, pace, stop, on_sent), so_far)
+            sent = await publish(publisher.text, given.samples, pace, stop, on_sent)
+            await publisher.flush()
         if stop.is_set() and sent + given.skipped != given.total:
-            raise StreamgaugeError(f"{why}; {so_far(publisher)}")
+            raise _Incomplete(why)
     if not sent:
         raise ConfigurationError("there was no text on standard input")
     rows = f"; rows without one: {given.without_text}" if given.without_text else ""
@@ -116,18 +120,18 @@ async def publish_labels(
             f"sent {publisher.delivered} labels to {topics.feedback}; all may be sent again: an equal label is no harm"
         )
 
-    async with Publisher(kafka, topics) as publisher:
+    async with _publisher(kafka, topics, stop, so_far) as publisher:
         models = await latest_classes(kafka, topics.results)
         fit = meaning(counts, models, meant)
         if fit.misfits:
             where = str(given.path) if isinstance(given, Corpus) else given.id
             raise StreamgaugeError(refusal(where, counts, fit.misfits, models))
         with _progress() as advance:
-            sending = publish(publisher.feedback, _feedback(given, fit), Pace(None), stop, lambda *_sent: advance())
-            sent = await _deliver(publisher, sending, so_far)
+            sent = await publish(publisher.feedback, _feedback(given, fit), Pace(None), stop, lambda *_sent: advance())
+            await publisher.flush()
         left_out = sum(counts[label] for label, name in fit.of.items() if name is None)
         if sent + left_out < sum(counts.values()):
-            raise StreamgaugeError(f"stopped; {so_far(publisher)}")
+            raise _Incomplete("stopped")
     notes = [f"{left_out} left out"] if left_out else []
     if isinstance(given, Corpus) and given.without_label:
         notes.append(f"rows without one: {given.without_label}")
@@ -138,22 +142,55 @@ async def publish_labels(
 
 def _feedback(given: Corpus | Feedback, fit: Meaning) -> Iterator[Feedback]:
     for one in given.feedback() if isinstance(given, Corpus) else [given]:
-        if name := fit.of[one.label]:
+        if name := fit.of.get(one.label):
             yield Feedback(id=one.id, label=name, source=one.source)
 
 
-async def _deliver(publisher: Publisher, sending: Awaitable[int], so_far: Callable[[Publisher], str]) -> int:
-    """Wait until all is delivered; returns how many there were. Raises StreamgaugeError, which says how many are."""
+class _Incomplete(Exception):  # noqa: N818 - why the work ended before its input did
+    """Becomes a StreamgaugeError that says how far it came."""
+
+
+@asynccontextmanager
+async def _publisher(
+    kafka: KafkaSettings, topics: TopicSettings, stop: asyncio.Event, so_far: Callable[[Publisher], str]
+) -> AsyncIterator[Publisher]:
+    """A publisher for a body that delivers all, or raises an error: that one then says how much is delivered.
+
+    Once `stop` is set the body has STOP_PATIENCE_S to end.
+    """
     try:
-        sent = await sending
-        await publisher.flush()
-    except StreamgaugeError as error:
-        if isinstance(error, ConfigurationError):
-            await publisher.flush()  # what came before the fault in the input
-        if not publisher.delivered:
-            raise
-        raise StreamgaugeError(f"{error}\n{so_far(publisher)}") from error
-    return sent
+        async with Publisher(kafka, topics, stop=stop) as publisher:
+            try:
+                async with _soon_after(stop):
+                    yield publisher
+            except TimeoutError:
+                raise StreamgaugeError(f"stopped; {so_far(publisher)}") from None
+            except _Incomplete as why:
+                raise StreamgaugeError(f"{why}; {so_far(publisher)}") from None
+            except StreamgaugeError as error:
+                if isinstance(error, ConfigurationError):
+                    await publisher.flush()  # what came before the fault in the input
+                if not publisher.delivered:
+                    raise
+                raise StreamgaugeError(f"{error}\n{so_far(publisher)}") from error
+    except Stopped:
+        raise StreamgaugeError("stopped before Kafka was reached; nothing was sent") from None
+
+
+@asynccontextmanager
+async def _soon_after(stop: asyncio.Event) -> AsyncIterator[None]:
+    """Raises TimeoutError when its body goes on for STOP_PATIENCE_S after `stop` is set."""
+
+    async def end(limit: asyncio.Timeout) -> None:
+        await stop.wait()
+        limit.reschedule(asyncio.get_running_loop().time() + STOP_PATIENCE_S)
+
+    async with asyncio.timeout(None) as limit:
+        ending = asyncio.create_task(end(limit), name="end-soon-after-stop")
+        try:
+            yield
+        finally:
+            ending.cancel()
 
 
 @contextmanager

@@ -69,10 +69,18 @@ class Publisher:
     At most MAX_UNACKNOWLEDGED records wait for Kafka at once. After a record has failed nothing more is sent:
     the sequence of an idempotent producer has a gap then, and what came after it would fail too.
 
-    Entering raises StreamgaugeError when no broker answers; the topics are looked up then, once.
+    Entering raises StreamgaugeError when no broker answers, Stopped when `stop` is set before; the topics are looked up
+    then, once.
     """
 
-    def __init__(self, kafka: KafkaSettings, topics: TopicSettings, *, source: str = MADE_BY) -> None:
+    def __init__(
+        self,
+        kafka: KafkaSettings,
+        topics: TopicSettings,
+        *,
+        source: str = MADE_BY,
+        stop: asyncio.Event | None = None,
+    ) -> None:
         self.delivered = 0
         self.failed = 0
         self._taken = 0
@@ -80,6 +88,7 @@ class Publisher:
         self._kafka = kafka
         self._topics = topics
         self._source = source
+        self._stop = stop
         self._present: frozenset[str] = frozenset()
         self._room = asyncio.Semaphore(MAX_UNACKNOWLEDGED)
         self._pending: dict[asyncio.Future[Any], int] = {}
@@ -87,7 +96,7 @@ class Publisher:
         self._first_error: BaseException | None = None
 
     async def __aenter__(self) -> Self:
-        async with admin_client(self._kafka) as admin:
+        async with admin_client(self._kafka, self._stop) as admin:
             self._present = frozenset(await admin.list_topics())
         limit_bytes = self._topics.max_message_bytes
         self._producer = AIOKafkaProducer(

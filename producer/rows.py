@@ -126,7 +126,7 @@ def _is_json(text: str) -> bool:
 def _table(name: str, lines: Iterator[str], needs: tuple[Names, ...], *, is_quoted: bool) -> Iterator[Row]:
     csv.field_size_limit(MAX_HELD_CHARS)
     first = next(lines, "")
-    says = re.fullmatch(r"sep=(.)[\r\n]*", first)  # Excel's
+    says = re.fullmatch(f"sep=([{DELIMITERS}])[\r\n]*", first)  # Excel's
     skipped = 1 if says else 0
     first = next(lines, "") if says else first
     delimiters = "\t" if not is_quoted else says[1] if says else DELIMITERS
@@ -170,10 +170,16 @@ def _header(
     """The delimiter by which the first line names the columns that are needed, and the names."""
     splits = [(delimiter, _split(line, delimiter, is_quoted=is_quoted)) for delimiter in delimiters]
     for delimiter, header in splits:
-        if all(set(names) & set(header) for names in needs):
+        if _names(header, needs):
             return delimiter, header
+    if not is_quoted and (meant := [one for one in ",;|" if _names(_split(line, one, is_quoted=True), needs)]):
+        raise ConfigurationError(f"{name}: its columns are parted by {meant[0]!r}, not by tabs; name it .csv")
     likely = max((header for _delimiter, header in splits), key=len)
     raise _missing(f"{name}: the first line must name a column", needs, likely)
+
+
+def _names(header: list[str], needs: tuple[Names, ...]) -> bool:
+    return all(set(names) & set(header) for names in needs)
 
 
 def _split(line: str, delimiter: str, *, is_quoted: bool) -> list[str]:
@@ -227,7 +233,7 @@ def _objects(name: str, lines: Iterator[str], needs: tuple[Names, ...]) -> Itera
     for row in rows:
         if missing:
             missing = tuple(names for names in missing if not set(names) & row.fields.keys())
-            found = found or list(row.fields)
+            found = found or [key for key in row.fields if COLUMN_NAME.fullmatch(key)]
         yield row
     if missing:
         raise _missing(f"{name}: its objects must have a key", missing, found)

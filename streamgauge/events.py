@@ -75,6 +75,7 @@ class Prediction(Event, frozen=True, kw_only=True, omit_defaults=False):
     score: float
     """The probability of `label`, 0 to 1."""
     scores: dict[str, float]
+    """By class, in the order of the model's output: a class's number is its place here."""
     model: ModelRef
     timings: Timings
     source: Position

@@ -22,6 +22,11 @@ def acknowledge(sending: asyncio.Future[None]) -> None:
     asyncio.get_running_loop().call_soon(sending.set_result, None)
 
 
+def acknowledge_late(sending: asyncio.Future[None]) -> None:
+    """Kafka has it, but takes its time."""
+    asyncio.get_running_loop().call_later(0.1, sending.set_result, None)
+
+
 def refuse(sending: asyncio.Future[None]) -> None:
     """Kafka says no, a moment later."""
     asyncio.get_running_loop().call_soon(sending.set_exception, RecordListTooLargeError())
@@ -80,7 +85,7 @@ def kafka(monkeypatch: pytest.MonkeyPatch) -> FakeKafka:
         return fake
 
     @asynccontextmanager
-    async def admin_client(_settings: KafkaSettings) -> AsyncIterator[FakeKafka]:
+    async def admin_client(_settings: KafkaSettings, _stop: asyncio.Event | None) -> AsyncIterator[FakeKafka]:
         yield fake
 
     async def close_producer(_producer: FakeKafka) -> None:

@@ -58,7 +58,11 @@ def line_out(line: str) -> bool:
     try:
         print(line, flush=True)  # noqa: T201 - this is the output
     except BrokenPipeError:
-        # What is still buffered must not fail when Python closes the stream.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        close_standard_output()
         return False
     return True
+
+
+def close_standard_output() -> None:
+    """Nobody reads it any more; what is still buffered must not fail when Python closes the stream."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 from producer import decoding, rows
@@ -87,6 +87,7 @@ def csv_file(rows: Sequence[Sequence[str]], delimiter: str, line_end: str) -> st
     return out.getvalue()
 
 
+@settings(deadline=None)
 @given(
     ROWS, st.sampled_from(",;\t|"), st.sampled_from(["\n", "\r\n"]), st.sampled_from(["utf-8", "utf-8-sig", "utf-16"])
 )
@@ -119,6 +120,7 @@ def test_whatever_is_written_is_read(
         ]
 
 
+@settings(deadline=None)
 @given(
     st.binary(max_size=60),
     st.sampled_from([".csv", ".tsv", ".json", ".jsonl", ".txt", ".csv.gz", ".xlsx"]),
@@ -137,6 +139,31 @@ def test_no_bytes_end_in_anything_but_texts_or_a_refusal(
     except ConfigurationError as refused:
         refusal = str(refused)
     assert refusal.startswith(str(path))
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=9),
+    lambda values: st.lists(values, max_size=2) | st.dictionaries(st.text(max_size=3), values, max_size=2),
+    max_leaves=4,
+)
+
+
+@settings(deadline=None)
+@given(st.lists(st.dictionaries(st.sampled_from(["text", "Text", "id", "LABEL", "source", ""]), VALUES), min_size=1))
+def test_any_json_is_read_or_refused(
+    tmp_path_factory: pytest.TempPathFactory, objects: list[dict[str, object]]
+) -> None:
+    """Whatever values JSON has: a text that is read is a string or a number of the file, and all else is refused."""
+    path = written(tmp_path_factory.mktemp("json") / "a.jsonl", lines(*map(json.dumps, objects)))
+    try:
+        found = [one.text for one in texts(path)]
+    except ConfigurationError as refused:
+        found = []
+        event(str(refused).removeprefix(str(path)))
+    given_texts = [value for one in objects for key, value in one.items() if key.lower() == "text"]
+    strings = {value.strip() for value in given_texts if isinstance(value, str)}
+    numbers = {float(value) for value in given_texts if isinstance(value, int | float)}
+    assert all(text in strings or float(text) in numbers for text in found)
 
 
 def test_one_text_a_line(tmp_path: Path) -> None:
@@ -210,6 +237,7 @@ def test_rows_without_a_text_are_counted(tmp_path: Path) -> None:
         ("a.csv", f'text,label\nfine,1\n"{SECRET},1\n\nfine,1\n'.encode(), "line 3: a quotation mark is opened here"),
         ("a.csv", f"id,text\n{'x' * 257},{SECRET}\n".encode(), "line 2: id is longer than 256"),
         ("a.csv", "text,label\n".encode("utf-16-le"), "UTF-16 without a byte order mark"),
+        ("a.tsv", b"text,label\nfine,1\n", "its columns are parted by ',', not by tabs; name it .csv"),
         ("a.csv", b"PK\x03\x04...", "zip archive, as Excel's .xlsx is; save it as CSV"),
         ("a.csv.gz", gzip.compress(b"text\n" + SECRET.encode() * 9)[:-9], "damaged gzip data"),
         ("a.csv", b"text,label\n", "there is no text in it"),
@@ -222,6 +250,8 @@ def test_rows_without_a_text_are_counted(tmp_path: Path) -> None:
             b'{"reviewText": "fine"}\n',
             "must have a key text or sentence or review or content; there are: review",
         ),
+        ("a.jsonl", f'{{"{SECRET} as a key of many words": "fine"}}\n'.encode(), "there are: nothing"),
+        ("a.csv", b'sep="\ntext"label\nfine"1\n', "name a column text"),
         ("a.json", f'[{{"text": "{SECRET}"}}, {{]'.encode(), "not a JSON array"),
         ("a.json", f'[{{"text": "{SECRET}"}}, 7]'.encode(), "item 2: not a JSON object"),
         ("a.json", b'{\n  "text": "fine"\n}', "line 1: not a JSON object; a JSON file has one object a line"),

@@ -42,7 +42,7 @@ def test_results_tell_all_but_the_text() -> None:
     prediction = decode_prediction(record.value or b"")
     assert (record.topic, record.key) == ("sentiment.results", b"id-3")
     assert (prediction.id, prediction.label, prediction.score) == ("id-3", "POSITIVE", 0.75)
-    assert prediction.scores == {"NEGATIVE": 0.25, "POSITIVE": 0.75}
+    assert list(prediction.scores.items()) == [("NEGATIVE", 0.25), ("POSITIVE", 0.75)]  # in the model's order
     assert (prediction.source.offset, prediction.tokens, prediction.truncated) == (3, 3, True)
     assert (prediction.metadata, prediction.model) == ({"shop": 1}, MODEL.ref)
     assert b"SECRET" not in (record.value or b"")

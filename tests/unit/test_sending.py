@@ -18,11 +18,11 @@ from producer.pacing import Pace
 from streamgauge.errors import ConfigurationError, StreamgaugeError
 from streamgauge.events import Feedback
 from streamgauge.settings import KafkaSettings, load
-from tests.fake_kafka import TOPICS, FakeKafka, acknowledge, kafka, refuse
+from tests.fake_kafka import TOPICS, FakeKafka, acknowledge, acknowledge_late, kafka, refuse
 
 __all__ = ["kafka"]  # the fixture
 
-SETTINGS = load(KafkaSettings, connect_timeout_s=5)
+SETTINGS = load(KafkaSettings, connect_timeout_s=60)
 LIMIT_BYTES = TOPICS.max_message_bytes
 
 
@@ -120,7 +120,8 @@ async def test_nobody_reads_the_ids(kafka: FakeKafka) -> None:
 
 
 async def test_standard_input_breaks_late(kafka: FakeKafka, tmp_path: Path) -> None:
-    """It cannot be checked before: the line is named, and what was sent before it."""
+    """It cannot be checked before: the line is named, and what was sent before it, once Kafka has that."""
+    kafka.outcome = acknowledge_late
     content = b"one\n\ntwo\n" + b"x" * 2_000_000 + b"\nthree\n"
 
     with pytest.raises(StreamgaugeError, match=r"(?s)line 4: a record of .*\npublished 2 texts .*--skip 2$") as failed:
@@ -198,3 +199,36 @@ async def test_labels_break_off(kafka: FakeKafka, tmp_path: Path) -> None:
 
     with pytest.raises(StreamgaugeError, match=r"sent 3 labels .* all may be sent again"):
         await feedback(given_labels(None, None, None, tmp_path / "l.csv"))
+
+
+async def test_stopped_while_kafka_is_silent(kafka: FakeKafka, monkeypatch: pytest.MonkeyPatch, lines: Path) -> None:
+    """A signal ends the wait for Kafka too, and nothing is said to be sent that is not."""
+    monkeypatch.setattr(command, "STOP_PATIENCE_S", 0.01)
+    stop = asyncio.Event()
+    count = itertools.count(1)
+
+    def outcome(sending: asyncio.Future[None]) -> None:
+        number = next(count)
+        if number <= 3:
+            acknowledge(sending)
+        if number == 10:
+            asyncio.get_running_loop().call_soon(stop.set)
+
+    kafka.outcome = outcome
+    async with asyncio.timeout(SETTINGS.connect_timeout_s / 2):
+        with pytest.raises(StreamgaugeError, match=r"stopped; published 3 of 10 texts .*--skip 3$"):
+            await produce(given_texts([], lines, 0, LIMIT_BYTES), stop)
+
+
+async def test_stopped_before_kafka_was_reached() -> None:
+    """A signal ends the wait for a broker, and the exit code says that nothing was sent."""
+    stop = asyncio.Event()
+    asyncio.get_running_loop().call_later(0.1, stop.set)
+    nowhere = SETTINGS.model_copy(update={"bootstrap_servers": "127.0.0.1:1"})
+
+    given = given_texts(["x"], None, 0, LIMIT_BYTES)
+
+    async with asyncio.timeout(SETTINGS.connect_timeout_s / 2):
+        with pytest.raises(StreamgaugeError, match="stopped before Kafka was reached; nothing was sent") as stopped:
+            await publish_texts(nowhere, TOPICS, given, Pace(None), None, stop)
+    assert stopped.value.exit_code == 1
