@@ -9,8 +9,9 @@ from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.structs import TopicPartition
 from prometheus_client import CollectorRegistry
 
+from streamgauge.aiokafka_private import wait_longer_for_joins
 from streamgauge.errors import ConfigurationError
-from streamgauge.kafka import admin_client, client_options, close_consumer, persistently
+from streamgauge.kafka import admin_client, close_consumer, persistently, service_options
 from streamgauge.provisioning import check_for_worker
 from streamgauge.settings import KafkaSettings, TopicSettings
 from streamgauge.telemetry import serve_http, service_registry
@@ -28,6 +29,8 @@ from worker.visible import Outputs
 
 log = structlog.get_logger(__name__)
 
+JOIN_MARGIN_S = 2.0
+"""From the end of a rebalance, as the broker counts, to its answer."""
 REBALANCE_MARGIN_S = 7.0
 """The group waits for us this much longer than the drain budget, for producers to close and the join itself; a member
 that is gone without a word can hold up a rebalance for as long."""
@@ -53,11 +56,12 @@ class Worker:
     async def run(self, stop: asyncio.Event, open_writer: OpenWriter | None = None) -> None:
         """Work until `stop` is set. Raises StreamgaugeError, perhaps in an exception group."""
         await asyncio.to_thread(self._model.verify)
-        async with admin_client(self._kafka, stop) as admin:
+        options = service_options(self._kafka)
+        async with admin_client(self._kafka, stop, **options) as admin:
             topics = await persistently(lambda: check_for_worker(admin, self._topics), self._kafka.connect_timeout_s)
             output_bytes = min(int(topics[name].config["max.message.bytes"]) for name in self._topics.outputs)
             consumer = self._consumer()
-            watermarks = AIOKafkaConsumer(**client_options(self._kafka))
+            watermarks = AIOKafkaConsumer(**options)
             cluster = Cluster(
                 consumer,
                 admin,
@@ -82,7 +86,7 @@ class Worker:
         settings = self._settings
         session_ms = round(settings.session_timeout_s * 1000)
         rebalance_ms = round((settings.drain_budget_s + REBALANCE_MARGIN_S) * 1000)
-        return AIOKafkaConsumer(
+        consumer = AIOKafkaConsumer(
             group_id=settings.group,
             client_id=settings.instance,
             enable_auto_commit=False,
@@ -92,12 +96,13 @@ class Worker:
             session_timeout_ms=session_ms,
             heartbeat_interval_ms=min(3000, session_ms // 3),
             rebalance_timeout_ms=rebalance_ms,
-            request_timeout_ms=rebalance_ms + 15_000,
             max_poll_interval_ms=NEVER_MS,
             max_partition_fetch_bytes=262_144,
             metadata_max_age_ms=30_000,
-            **client_options(self._kafka),
+            **service_options(self._kafka),
         )
+        wait_longer_for_joins(consumer, rebalance_ms / 1000 + JOIN_MARGIN_S)
+        return consumer
 
     async def _work(self, cluster: Cluster, stop: asyncio.Event) -> None:
         origin = Origin(self._settings.group, self._settings.instance)

@@ -12,7 +12,7 @@ from aiokafka.structs import OffsetAndMetadata, TopicPartition
 
 from streamgauge.errors import TopicsUnfit
 from streamgauge.groups import transactional_id
-from streamgauge.kafka import client_options, close_producer
+from streamgauge.kafka import close_producer, service_options
 from streamgauge.settings import KafkaSettings, TopicSettings
 from worker.output import OutputRecord
 from worker.settings import WorkerSettings
@@ -118,14 +118,22 @@ async def fenced_writer(
         max_batch_size=min(MAX_BATCH_BYTES, max_message_bytes),
         max_request_size=max_message_bytes,
         compression_type="lz4",
-        **client_options(kafka),
+        **service_options(kafka),
     )
     try:
         async with asyncio.timeout(OPEN_TIMEOUT_S):
             await producer.start()
-            for topic in topics.outputs:
-                if source.partition not in await producer.partitions_for(topic):
-                    raise TopicsUnfit(f"topic {topic} has no partition {source.partition}")
+            await _check_partition(producer, topics, source.partition)
         yield TransactionalWriter(producer, settings.group, source, settings.transaction_timeout_s, observe_commit_s)
-    finally:
+    except BaseException:
+        # Nothing that it still holds may become visible: there is nothing to wait for.
+        await close_producer(producer, within_s=0)
+        raise
+    else:
         await close_producer(producer)
+
+
+async def _check_partition(producer: AIOKafkaProducer, topics: TopicSettings, partition: int) -> None:
+    for topic in topics.outputs:
+        if partition not in await producer.partitions_for(topic):
+            raise TopicsUnfit(f"topic {topic} has no partition {partition}")

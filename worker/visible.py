@@ -14,7 +14,7 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka.structs import TopicPartition
 
 from streamgauge.events import decode_measurement, decode_prediction, last_header
-from streamgauge.kafka import client_options
+from streamgauge.kafka import service_options
 from streamgauge.settings import KafkaSettings, TopicSettings
 from worker.outcomes import Shown
 from worker.output import GROUP_HEADER, ce_source
@@ -101,7 +101,7 @@ class Outputs:
         waiting = {tp: begin for tp, begin in begins.items() if begin < highs[tp]}
         if not waiting:
             return
-        options = client_options(self._kafka)
+        options = service_options(self._kafka)
         async with AIOKafkaConsumer(isolation_level="read_committed", auto_offset_reset="none", **options) as reader:
             reader.assign(list(waiting))
             for tp, begin in waiting.items():

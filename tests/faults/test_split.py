@@ -3,17 +3,20 @@
 import sys
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from itertools import chain, combinations
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 from aiokafka import AIOKafkaProducer
+from aiokafka.admin import RecordsToDelete
 from aiokafka.structs import TopicPartition
 
-from streamgauge.events import TransactionMeasured, decode_measurement
+from streamgauge.events import TransactionMeasured, decode_measurement, last_header
 from streamgauge.groups import transactional_id
 from streamgauge.kafka import admin_client, client_options
+from streamgauge.provisioning import make_right
 from streamgauge.stable_offset import stable_offset
 from tests.cluster import Kafka, Stream
 from tests.echo import EchoModel
@@ -143,6 +146,48 @@ async def test_whatever_was_committed_each_record_comes_once(kafka: Kafka, tmp_p
     verdict, problems = await perform(kafka, tmp_path)
     assert verdict.is_clean, verdict
     assert not problems
+
+
+async def test_anothers_outputs_are_not_ours(kafka: Kafka, tmp_path: Path) -> None:
+    """Two groups write into the same outputs; one's transaction is split, the other has scored the same records."""
+    stream = await Stream.create(kafka.bootstrap_servers, partitions=2)
+    other = replace(stream, group=f"{stream.group}-other")
+    async for _line in make_right(stream.kafka, stream.topics, other.group, stream.partitions, None, dry_run=False):
+        pass
+    inputs = await stream.publish(generate(BEFORE * 2, seed=54))
+    await work(stream, tmp_path, "before", BEFORE)
+    split = await stream.publish(generate(SPLIT * 2, seed=55))
+    inputs |= split
+    await work(other, tmp_path, "other", BEFORE + SPLIT)
+    await Split(stream, 0, frozenset({"results"})).forge(split)
+    await Split(stream, 1, frozenset({"dead letters", "metrics", "offset"})).forge(split)
+    inputs |= await stream.publish(generate(AFTER * 2, seed=56))
+    for group in (stream, other):
+        await work(group, tmp_path, "after", BEFORE + SPLIT + AFTER)
+    outputs = await stream.read()
+    for group in (stream, other):
+        verdict = judge(inputs, [record for record in outputs if written_by(record) == group.group])
+        assert verdict.is_clean, verdict
+
+
+def written_by(record: Any) -> str:
+    """The group that wrote a result or dead letter."""
+    group = last_header(record.headers, "streamgauge.group") or last_header(record.headers, "ce_source") or b""
+    return group.decode().rpartition("/")[2]
+
+
+async def test_outputs_that_retention_has_emptied_are_no_loss(kafka: Kafka, tmp_path: Path) -> None:
+    """What was committed, and deleted since, is not scored again."""
+    stream = await Stream.create(kafka.bootstrap_servers, partitions=1)
+    await stream.publish(generate(BEFORE, seed=57))
+    await work(stream, tmp_path, "before", BEFORE)
+    async with admin_client(stream.kafka) as admin:
+        everything = RecordsToDelete(before_offset=-1)
+        await admin.delete_records({TopicPartition(name, 0): everything for name in stream.topics.outputs})
+    inputs = await stream.publish(generate(AFTER, seed=58))
+    log = await work(stream, tmp_path, "after", BEFORE + AFTER)
+    assert "outputs.differ" not in log
+    assert judge(inputs, await stream.read()).is_clean
 
 
 async def test_a_worker_that_trusts_the_offset_is_caught(kafka: Kafka, tmp_path: Path) -> None:
