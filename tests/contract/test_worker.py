@@ -111,9 +111,7 @@ async def test_a_producers_clock_moves_nothing(kafka: Kafka, years: int) -> None
             await producer.send_and_wait(stream.topics.input, value, partition=0, timestamp_ms=timestamp_ms)
     async with running(stream):
         outcomes = {record.topic: record for record in await stream.read(at_least=2)}
-        [event] = [
-            decode_measurement(record.value) for record in await stream.read([stream.topics.metrics], at_least=1)
-        ]
+        events = [decode_measurement(record.value) for record in await stream.read([stream.topics.metrics], at_least=1)]
     result, letter = outcomes[stream.topics.results], outcomes[stream.topics.dead_letter]
     told_ms = last_header(letter.headers, "streamgauge.source.timestamp_ms") or b""
     stamps_ms = [decode_prediction(result.value).source.timestamp_ms, int(told_ms), result.timestamp, letter.timestamp]
