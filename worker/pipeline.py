@@ -16,7 +16,6 @@ from typing import NamedTuple
 import structlog
 
 from streamgauge.events import Reason
-from streamgauge.kafka import Unreadable
 from worker.backlog import Backlog
 from worker.intake import decode
 from worker.metrics import Metrics
@@ -91,9 +90,6 @@ class Pipeline:
     def _accept(self, tenure: Tenure, records: Sequence[InputRecord]) -> Iterator[tuple[Tenure, Accepted]]:
         for record in records:
             tenure.admit(record)
-            if isinstance(record, Unreadable):
-                tenure.finish(Refused(record, Reason.UNREADABLE, "the name of a header is not UTF-8"))
-                continue
             if record.offset in tenure.skips:
                 tenure.finish(Refused(record, Reason.SKIPPED, "skipped by an operator"))
                 continue

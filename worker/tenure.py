@@ -37,8 +37,6 @@ class Tenure:
         self.epoch = next(self._epochs)
         self.position = position
         """The offset that the next transaction starts from: all before it is committed."""
-        self.next_offset = position
-        """The offset after the last one fetched."""
         self.skips = skips
         """Offsets that an operator has told to leave unscored."""
         self.is_open = True
@@ -76,7 +74,6 @@ class Tenure:
         """A record was fetched: it takes credit and its place in the order."""
         size = size_bytes(record)
         self._sequencer.expect(record.offset)
-        self.next_offset = record.offset + 1
         self._held_records += 1
         self._held_bytes += size
         self._unfinished += 1

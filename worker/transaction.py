@@ -10,6 +10,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import IllegalOperation, KafkaError
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 
+from streamgauge.aiokafka_private import RawName, new_batch
 from streamgauge.errors import TopicsUnfit
 from streamgauge.groups import transactional_id
 from streamgauge.kafka import client_options, close_producer
@@ -78,10 +79,11 @@ async def send_in_order(
     producer: AIOKafkaProducer, topic: str, partition: int, records: Sequence[OutputRecord]
 ) -> None:
     """In batches that the topic takes; a batch is acknowledged before the next is handed over, so order holds."""
+    any_name = any(type(name) is RawName for record in records for name, _value in record.headers)
     remaining = iter(records)
     record = next(remaining, None)
     while record:
-        batch = producer.create_batch()
+        batch = new_batch(producer, any_name=any_name)
         while record and batch.append(
             timestamp=record.timestamp_ms, key=record.key, value=record.value, headers=record.headers
         ):
