@@ -77,6 +77,7 @@ class Prediction(Event, frozen=True, kw_only=True, omit_defaults=False):
     score: float
     """The probability of `label`, 0 to 1."""
     scores: dict[str, float]
+    """By class, in the order of the model's output: a class's number is its place here."""
     model: ModelRef
     timings: Timings
     source: Position
@@ -87,7 +88,7 @@ class Prediction(Event, frozen=True, kw_only=True, omit_defaults=False):
 
 
 class Histogram(Event, frozen=True, kw_only=True, omit_defaults=False):
-    """Observations in seconds: `counts[i]` lie at or below `edges[i]` and above the one before; the last beyond all."""
+    """Seconds: `counts[i]` of them lie in (edges[i - 1], edges[i]], those of the last count above all edges."""
 
     edges: Sequence[float]
     counts: Sequence[int]

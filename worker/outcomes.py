@@ -8,7 +8,7 @@ from typing import Protocol
 
 import msgspec
 
-from streamgauge.events import Metadata, ModelRef, Reason
+from streamgauge.events import Metadata, ModelRef, Prediction, Reason
 
 Headers = Sequence[tuple[str, bytes | None]]
 
@@ -107,7 +107,24 @@ class Scored(msgspec.Struct, frozen=True):
         return self.text.tokenize_s + self.scored_at_s - self.text.waiting_since_s
 
 
-Outcome = Scored | Refused
+class Shown(msgspec.Struct, frozen=True):
+    """What readers see of a record already; empty where nobody needs to know."""
+
+    prediction: Prediction | None
+    reason: str | None
+    """Of a dead letter."""
+    at_ms: int | None
+    """When a result was written, since the epoch."""
+
+
+class Visible(msgspec.Struct, frozen=True):
+    """A record whose result or dead letter stands in the topics, although no committed offset says so."""
+
+    record: InputRecord
+    shown: Shown
+
+
+Outcome = Scored | Refused | Visible
 
 
 def by_model(outcomes: Iterable[Outcome]) -> dict[ModelIdentity, list[Scored]]:

@@ -2,7 +2,7 @@
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,11 +27,18 @@ from streamgauge.events import (
 )
 from streamgauge.settings import TopicSettings
 from worker.metrics import LATENCY_EDGES_S
-from worker.outcomes import Headers, InputRecord, ModelIdentity, Outcome, Refused, Scored, by_model
+from worker.outcomes import Headers, InputRecord, Outcome, Refused, Scored, Visible, by_model
 
 CONNECTOR = "streamgauge"
 INTAKE, MODEL = "worker.intake", "worker.model"
 """Who refused, in a dead letter's header `class.name`. On the wire, and so frozen, whatever our modules are called."""
+GROUP_HEADER = "streamgauge.group"
+"""Of a dead letter: the group that refused its record. Results tell it in `ce_source`, which a record may have too."""
+
+
+def ce_source(group: str) -> str:
+    """What a group's results and metric events have as CloudEvents source."""
+    return f"/streamgauge/{group}"
 
 
 class OutputRecord(msgspec.Struct, frozen=True):
@@ -53,14 +60,20 @@ class Origin:
 
 
 def output_records(
-    outcomes: Sequence[Outcome], origin: Origin, in_use: ModelRef, topics: TopicSettings, now_s: float
+    outcomes: Sequence[Outcome],
+    origin: Origin,
+    in_use: ModelRef,
+    topics: TopicSettings,
+    now_s: float,
+    is_measured: Callable[[int], bool] = lambda _offset: False,
 ) -> list[OutputRecord]:
     """Results and dead letters in offset order, then one metric event. `now_s`: seconds since the epoch.
 
-    `in_use`: the model that the event names when nothing was scored.
+    `in_use`: the model that the event names when nothing was scored. What is visible already is not written again, and
+    what has been measured (asked by source offset) is not measured again.
     """
     time = utc_now()
-    source = f"/streamgauge/{origin.group}"
+    source = ce_source(origin.group)
     common = [
         attribute
         for attribute in cloud_event(id="", type="streamgauge.prediction.v1", source=source, time=time)
@@ -71,7 +84,11 @@ def output_records(
         if isinstance(outcome, Scored)
         else _dead_letter(outcome, origin, topics.dead_letter)
         for outcome in outcomes
+        if not isinstance(outcome, Visible)
     ]
+    outcomes = [outcome for outcome in outcomes if not is_measured(outcome.record.offset)]
+    if not outcomes:
+        return records
     measured = measure(outcomes, origin, in_use, now_s, time)
     event_id = f"{measured.topic}-{measured.partition}-{measured.first_offset}"
     headers = cloud_event(id=event_id, type="streamgauge.transaction.v1", source=source, time=time)
@@ -131,6 +148,7 @@ def _dead_letter(refused: Refused, origin: Origin, topic: str) -> OutputRecord:
     headers = [
         *record.headers[:MAX_HEADERS],
         *((CONNECT_ERRORS + name, text.encode()) for name, text in errors.items()),
+        (GROUP_HEADER, origin.group.encode()),
     ]
     return OutputRecord(topic, record.key, record.value, headers, record.timestamp)
 
@@ -140,10 +158,10 @@ def measure(
 ) -> TransactionMeasured:
     """What one transaction covers. `now_s`: seconds since the epoch, when the transaction begins."""
     first, last = outcomes[0].record, outcomes[-1].record
-    scored = sorted(by_model(outcomes).items(), key=lambda item: -len(item[1]))
+    scored = sorted(_by_ref(outcomes).items(), key=lambda item: -len(item[1]))
     return TransactionMeasured(
         worker=origin.instance,
-        model=scored[0][0].ref if scored else in_use,
+        model=scored[0][0] if scored else in_use,
         topic=first.topic,
         partition=first.partition,
         first_offset=first.offset,
@@ -154,31 +172,57 @@ def measure(
     )
 
 
+def _by_ref(outcomes: Sequence[Outcome]) -> dict[ModelRef, list[Outcome]]:
+    """What was scored, now or by a transaction before, by the model that did."""
+    scored: dict[ModelRef, list[Outcome]] = {model.ref: [*own] for model, own in by_model(outcomes).items()}
+    for outcome in outcomes:
+        if isinstance(outcome, Visible) and outcome.shown.prediction:
+            scored.setdefault(outcome.shown.prediction.model, []).append(outcome)
+    return scored
+
+
 def _parts(
-    outcomes: Sequence[Outcome], scored: Sequence[tuple[ModelIdentity, list[Scored]]], now_s: float
+    outcomes: Sequence[Outcome], scored: Sequence[tuple[ModelRef, list[Outcome]]], now_s: float
 ) -> list[CoveredByModel]:
     """Each model's part of a transaction; what was refused is in the first."""
-    refused = [outcome for outcome in outcomes if isinstance(outcome, Refused)]
+    refused = [outcome for outcome in outcomes if not isinstance(outcome, Scored) and not _prediction(outcome)]
     parts = [(model, [*own, *(() if number else refused)]) for number, (model, own) in enumerate(scored)]
-    return [CoveredByModel(model=model.ref, **_covered(own, now_s)) for model, own in parts]
+    return [CoveredByModel(model=model, **_covered(own, now_s)) for model, own in parts]
+
+
+def _prediction(outcome: Outcome) -> Prediction | None:
+    """What stands in the results already."""
+    return outcome.shown.prediction if isinstance(outcome, Visible) else None
 
 
 def _covered(outcomes: Sequence[Outcome], now_s: float) -> dict[str, Any]:
     """The fields of `Covered`."""
     scored = [outcome for outcome in outcomes if isinstance(outcome, Scored)]
-    refused = [outcome for outcome in outcomes if isinstance(outcome, Refused)]
+    reasons = [outcome.reason.value for outcome in outcomes if isinstance(outcome, Refused)]
+    shown = [outcome.shown for outcome in outcomes if isinstance(outcome, Visible)]
+    earlier = [each.prediction for each in shown if each.prediction]
+    timings = [each.timings for each in earlier]
+    tokens = sum(outcome.text.tokens for outcome in scored)
+    earlier_tokens = sum(each.tokens for each in earlier)
     return {
         "records": len(outcomes),
-        "labels": dict(Counter(outcome.best[0] for outcome in scored)),
-        "dead_letters": dict(Counter(outcome.reason.value for outcome in refused)),
-        "truncated": sum(outcome.text.truncated for outcome in scored),
-        "tokens": sum(outcome.text.tokens for outcome in scored),
-        "padded_tokens": round(sum(outcome.padded_tokens for outcome in scored), 3),
-        "tokenize_s": round(sum(outcome.text.tokenize_s for outcome in scored), 6),
-        "queue_s": round(sum(outcome.queue_s for outcome in scored), 6),
-        "infer_s": round(sum(outcome.infer_s for outcome in scored), 6),
-        "latency": _histogram([now_s - outcome.record.timestamp / 1000 for outcome in outcomes]),
+        "labels": dict(Counter([*(outcome.best[0] for outcome in scored), *(each.label for each in earlier)])),
+        "dead_letters": dict(Counter([*reasons, *(each.reason for each in shown if each.reason)])),
+        "truncated": sum(outcome.text.truncated for outcome in scored) + sum(each.truncated for each in earlier),
+        "tokens": tokens + earlier_tokens,
+        # How much an earlier transaction's texts were padded nobody knows any more.
+        "padded_tokens": round(sum(outcome.padded_tokens for outcome in scored) + earlier_tokens, 3),
+        "tokenize_s": round(sum(each.text.tokenize_s for each in scored) + sum(each.tokenize_s for each in timings), 6),
+        "queue_s": round(sum(each.queue_s for each in scored) + sum(each.queue_s for each in timings), 6),
+        "infer_s": round(sum(each.infer_s for each in scored) + sum(each.infer_s for each in timings), 6),
+        "latency": _histogram([_written_s(outcome, now_s) - outcome.record.timestamp / 1000 for outcome in outcomes]),
     }
+
+
+def _written_s(outcome: Outcome, now_s: float) -> float:
+    """When an outcome was written, in seconds since the epoch: now, unless it stands there already."""
+    at_ms = outcome.shown.at_ms if isinstance(outcome, Visible) else None
+    return at_ms / 1000 if at_ms else now_s
 
 
 def _histogram(seconds: list[float]) -> Histogram:

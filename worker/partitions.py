@@ -34,9 +34,9 @@ from worker.metrics import Metrics
 from worker.outcomes import InputRecord
 from worker.publish import Publisher
 from worker.settings import WorkerSettings
-from worker.start import Cluster, start_of
+from worker.start import Cluster, Opening
 from worker.tenure import Tenure
-from worker.transaction import OPEN_TIMEOUT_S, Writer
+from worker.transaction import Writer
 from worker.watchdog import Watchdog
 
 log = structlog.get_logger(__name__)
@@ -191,14 +191,14 @@ class Partitions(ConsumerRebalanceListener):  # type: ignore[misc]
             await self._until_ours(tp)
 
     async def _serve_epoch(self, tp: TopicPartition, writer: Writer) -> None:
-        async with asyncio.timeout(OPEN_TIMEOUT_S):
-            start, skips = await start_of(tp, writer, self._cluster, self._settings, self._metrics)
-        tenure = self._tenures[tp] = Tenure(tp, self._credit, self._load, start, skips)
+        start = await Opening(tp, self._cluster, self._settings, self._topics, self._metrics).start(writer)
+        tenure = Tenure(tp, self._credit, self._load, start.offset, start.progress, start.tail)
+        self._tenures[tp] = tenure
         self._metrics.lag_records.labels(tp.partition).set_function(lambda: self._lag_records(tp, tenure))
         self._metrics.lag_seconds.labels(tp.partition).set_function(lambda: tenure.lag_s(time.time()))
-        log.info("partition.opened", partition=tp.partition, epoch=tenure.epoch, offset=start)
+        log.info("partition.opened", partition=tp.partition, epoch=tenure.epoch, offset=start.offset)
         try:
-            self._cluster.consumer.seek(tp, start)
+            self._cluster.consumer.seek(tp, start.offset)
             self._cluster.consumer.resume(tp)
             await self._publisher.publish(tenure, writer, self._moved)
         finally:

@@ -19,8 +19,8 @@ from streamgauge.events import Reason
 from worker.backlog import Backlog
 from worker.intake import decode
 from worker.metrics import Metrics
-from worker.model.session import InferenceError, Probabilities, Scorer, TokenIds
-from worker.outcomes import Accepted, Encoded, InputRecord, ModelIdentity, Outcome, Refused, Scored
+from worker.model.scorer import InferenceError, Probabilities, Scorer, TokenIds
+from worker.outcomes import Accepted, Encoded, InputRecord, ModelIdentity, Outcome, Refused, Scored, Visible
 from worker.settings import WorkerSettings
 from worker.tenure import Tenure
 
@@ -90,6 +90,9 @@ class Pipeline:
     def _accept(self, tenure: Tenure, records: Sequence[InputRecord]) -> Iterator[tuple[Tenure, Accepted]]:
         for record in records:
             tenure.admit(record)
+            if shown := tenure.tail.shown.get(record.offset):
+                tenure.finish(Visible(record, shown))
+                continue
             if record.offset in tenure.skips:
                 tenure.finish(Refused(record, Reason.SKIPPED, "skipped by an operator"))
                 continue

@@ -2,10 +2,11 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import structlog
 from aiokafka.errors import KafkaError, ProducerFenced
+from aiokafka.structs import OffsetAndMetadata
 
 from streamgauge.errors import StreamgaugeError
 from streamgauge.settings import TopicSettings
@@ -15,7 +16,6 @@ from worker.metrics import Metrics, observe_all
 from worker.outcomes import ModelIdentity, Outcome, Refused, Scored, by_model
 from worker.output import Origin, output_records
 from worker.settings import WorkerSettings
-from worker.skip import committed_with
 from worker.tenure import Tenure
 from worker.transaction import Writer
 
@@ -59,9 +59,16 @@ class Publisher:
 
     async def _commit(self, tenure: Tenure, writer: Writer, outcomes: list[Outcome]) -> None:
         began_s = time.monotonic()
-        records = output_records(outcomes, self._origin, self._in_use().ref, self._topics, time.time())
+        first, last = outcomes[0].record.offset, outcomes[-1].record.offset
+        is_measured = tenure.tail.is_measured
+        records = output_records(outcomes, self._origin, self._in_use().ref, self._topics, time.time(), is_measured)
+
+        def offset_after(sent: Mapping[str, tuple[int, int]]) -> OffsetAndMetadata:
+            tenure.progress = tenure.progress.after(first, last + 1, sent)
+            return tenure.progress.committed()
+
         try:
-            await writer.commit(records, committed_with(outcomes[-1].record.offset + 1, tenure.skips))
+            await writer.commit(records, offset_after)
         except (KafkaError, TimeoutError) as error:
             (self._metrics.fenced if isinstance(error, ProducerFenced) else self._metrics.aborted).inc()
             log.warning(

@@ -14,7 +14,9 @@ from worker.commit_policy import Terms
 from worker.credit import Credit, size_bytes
 from worker.load import ModelLoad
 from worker.outcomes import InputRecord, Outcome, Scored
+from worker.progress import Progress
 from worker.sequencer import Sequencer
+from worker.visible import NOTHING, Tail
 
 
 class Tenure:
@@ -31,14 +33,19 @@ class Tenure:
         credit: Credit,
         load: ModelLoad,
         position: int,
-        skips: frozenset[int] = frozenset(),
+        progress: Progress,
+        tail: Tail = NOTHING,
     ) -> None:
         self.partition = partition
         self.epoch = next(self._epochs)
         self.position = position
         """The offset that the next transaction starts from: all before it is committed."""
-        self.skips = skips
+        self.progress = progress
+        """What the last transaction left behind, for the next one to go on from."""
+        self.skips = frozenset(progress.skips)
         """Offsets that an operator has told to leave unscored."""
+        self.tail = tail
+        """What readers see already."""
         self.is_open = True
         self._credit, self._load = credit, load
         self._sequencer: Sequencer[Outcome] = Sequencer()

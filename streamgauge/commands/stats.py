@@ -190,7 +190,8 @@ def show(rows: Mapping[str, Mapping[str, float | None]]) -> None:
     """Print the rows as a table; whole, where there is no terminal to fit it to."""
     caption = (
         "dead: dead letters. p50 to p99: from a record's timestamp to the beginning of its transaction. "
-        "token, queue, infer: milliseconds of a text, of its batch's inference its share. pad: share of padding"
+        "token, queue, infer: milliseconds for one text; the time of a batch is divided by its texts. "
+        "pad: share of padding in all tokens computed"
     )
     table = Table(caption=caption, box=None, padding=(0, 1, 0, 0))
     table.add_column("", no_wrap=True)

@@ -8,7 +8,7 @@ from aiokafka.structs import TopicPartition
 from prometheus_client import CollectorRegistry
 
 from tests.echo import EchoModel
-from tests.records import FakeRecord
+from tests.records import NEW, FakeRecord
 from worker.credit import Credit
 from worker.load import ModelLoad
 from worker.metrics import Metrics
@@ -31,7 +31,7 @@ class Bench:
         self.pipeline = Pipeline(self.model, settings, self.metrics)
         self.credit = Credit(1000, 1_000_000)
         load = ModelLoad(settings.model_slots, on_calm=lambda: None)
-        self.tenure = Tenure(TopicPartition("sentiment.input", 0), self.credit, load, 0)
+        self.tenure = Tenure(TopicPartition("sentiment.input", 0), self.credit, load, 0, NEW)
 
     async def source(
         self, values: Sequence[bytes | None], first: int = 0

@@ -6,7 +6,6 @@ import threading
 from collections.abc import Callable, Sequence
 
 import pytest
-from aiokafka.structs import OffsetAndMetadata
 from prometheus_client import CollectorRegistry
 
 from streamgauge.errors import StreamgaugeError
@@ -17,12 +16,13 @@ from tests.pipeline.conftest import Bench
 from tests.records import FakeRecord
 from worker.commit_policy import Terms
 from worker.metrics import Metrics
-from worker.model.session import InferenceError, Probabilities, TokenIds
+from worker.model.scorer import InferenceError, Probabilities, TokenIds
 from worker.outcomes import Accepted, Outcome, Refused, Scored
 from worker.output import Origin, OutputRecord
 from worker.pipeline import Pipeline, chunks
 from worker.publish import Publisher
 from worker.settings import WorkerSettings
+from worker.transaction import OffsetAfter
 
 MakeBench = Callable[..., Bench]
 AT_ONCE = Terms(enough=1, not_before_s=0, at_latest_s=0)
@@ -48,6 +48,7 @@ async def test_the_end_of_the_source_drains_every_stage(make_bench: MakeBench) -
         if isinstance(outcome, Scored):
             assert outcome.probabilities[1] == pytest.approx(echo_probability(value.decode()))
         else:
+            assert isinstance(outcome, Refused)
             assert (value, outcome.reason) == (b"", Reason.EMPTY_TEXT)
 
 
@@ -147,8 +148,8 @@ class MemoryWriter:
     def __init__(self) -> None:
         self.records: list[OutputRecord] = []
 
-    async def commit(self, records: Sequence[OutputRecord], next_offset: OffsetAndMetadata) -> None:
-        assert next_offset.offset > 0
+    async def commit(self, records: Sequence[OutputRecord], offset_after: OffsetAfter) -> None:
+        assert offset_after({}).offset > 0
         self.records.extend(records)
 
 

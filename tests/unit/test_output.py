@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 
+import msgspec
 import pytest
 
 from streamgauge.events import ModelRef, Reason, decode_measurement, decode_prediction
 from streamgauge.settings import TopicSettings
 from tests.records import FakeRecord
-from worker.outcomes import Encoded, ModelIdentity, Outcome, Refused, Scored
+from worker.outcomes import Encoded, ModelIdentity, Outcome, Refused, Scored, Shown, Visible
 from worker.output import Origin, OutputRecord, output_records
 
 ORIGIN = Origin("shop", "worker-1")
@@ -41,7 +42,7 @@ def test_results_tell_all_but_the_text() -> None:
     prediction = decode_prediction(record.value or b"")
     assert (record.topic, record.key) == ("sentiment.results", b"id-3")
     assert (prediction.id, prediction.label, prediction.score) == ("id-3", "POSITIVE", 0.75)
-    assert prediction.scores == {"NEGATIVE": 0.25, "POSITIVE": 0.75}
+    assert list(prediction.scores.items()) == [("NEGATIVE", 0.25), ("POSITIVE", 0.75)]  # in the model's order
     assert (prediction.source.offset, prediction.tokens, prediction.truncated) == (3, 3, True)
     assert (prediction.metadata, prediction.model) == ({"shop": 1}, MODEL.ref)
     assert b"SECRET" not in (record.value or b"")
@@ -81,6 +82,7 @@ def test_the_headers_of_a_dead_letter_are_a_contract(reason: Reason, stage: byte
         ("__connect.errors.class.name", refused_by),
         ("__connect.errors.exception.class.name", reason.value.encode()),
         ("__connect.errors.exception.message", b"no"),
+        ("streamgauge.group", b"shop"),
     ]
 
 
@@ -130,3 +132,38 @@ def test_where_nothing_was_scored_the_model_in_use_is_named() -> None:
     """Readers of the event always find a model."""
     measured = decode_measurement(write([Refused(FakeRecord(), Reason.EMPTY_TEXT, "")])[-1].value or b"")
     assert (measured.model, measured.models) == (MODEL.ref, [])
+
+
+def test_what_is_visible_is_measured_and_not_written_again() -> None:
+    """An event made up from what stands in the topics tells what the missing one told, but for the padding."""
+    outcomes: list[Outcome] = [scored(3, 0.75), Refused(FakeRecord(offset=4), Reason.EMPTY_TEXT, ""), scored(9, 0.1)]
+    *outputs, missing = write(outcomes)
+    shown = [
+        Shown(decode_prediction(outputs[0].value or b""), None, round(NOW_S * 1000)),
+        Shown(None, "empty_text", None),
+        Shown(decode_prediction(outputs[2].value or b""), None, round(NOW_S * 1000)),
+    ]
+    visible: list[Outcome] = [Visible(each.record, what) for each, what in zip(outcomes, shown, strict=True)]
+    [made_up] = write(visible)
+    expected = decode_measurement(missing.value or b"")
+    event = decode_measurement(made_up.value or b"")
+    assert event.padded_tokens == event.tokens == 6
+    same = {"began_at": "", "padded_tokens": 0.0}
+    assert msgspec.structs.replace(event, **same) == msgspec.structs.replace(expected, **same)
+
+
+def test_what_has_been_measured_is_not_measured_again() -> None:
+    """Records of a transaction whose event alone is visible are written; the event covers the others."""
+    *outputs, event = output_records(
+        [scored(3, 0.75), scored(4, 0.1), scored(5, 0.1)],
+        ORIGIN,
+        MODEL.ref,
+        TOPICS,
+        NOW_S,
+        is_measured={3, 4}.__contains__,
+    )
+    assert len(outputs) == 3
+    measured = decode_measurement(event.value or b"")
+    assert (measured.first_offset, measured.last_offset, measured.records) == (5, 5, 1)
+    results = output_records([scored(3, 0.75)], ORIGIN, MODEL.ref, TOPICS, NOW_S, is_measured={3}.__contains__)
+    assert [record.topic for record in results] == ["sentiment.results"]

@@ -8,11 +8,11 @@ from aiokafka.errors import KafkaError
 from aiokafka.structs import TopicPartition
 
 from streamgauge.events import ModelRef, Reason
-from tests.records import FakeRecord
+from tests.records import NEW, FakeRecord
 from worker.commit_policy import AT_ONCE_S, Terms
 from worker.credit import Credit
 from worker.load import QUEUE_S, SMOOTHING_TEXTS, ModelLoad
-from worker.outcomes import Encoded, ModelIdentity, Refused, Scored
+from worker.outcomes import Encoded, ModelIdentity, Outcome, Refused, Scored
 from worker.tenure import Tenure
 
 TP = TopicPartition("sentiment.input", 0)
@@ -33,7 +33,7 @@ class Worker:
             tenure.wake()
 
     def tenure(self, records: int) -> Tenure:
-        tenure = Tenure(TP, self.credit, self.load, 0)
+        tenure = Tenure(TP, self.credit, self.load, 0, NEW)
         self.tenures.append(tenure)
         for offset in range(records):
             tenure.admit(FakeRecord(offset=offset))
@@ -49,7 +49,7 @@ def scored(offset: int, infer_s: float) -> Scored:
     return Scored(text, MODEL, [1.0], queue_s=0, infer_s=infer_s, padded_tokens=1, scored_at_s=0.0)
 
 
-async def is_waiting(outcomes: "asyncio.Task[list[Refused | Scored]]") -> bool:
+async def is_waiting(outcomes: "asyncio.Task[list[Outcome]]") -> bool:
     """Whether it still waits after everything that could happen has happened."""
     for _ in range(5):
         await asyncio.sleep(0)
