@@ -62,11 +62,12 @@ class Worker:
             output_bytes = min(int(topics[name].config["max.message.bytes"]) for name in self._topics.outputs)
             consumer = self._consumer()
             watermarks = AIOKafkaConsumer(**options)
+            outputs = Outputs(self._kafka, self._topics, self._settings.group, watermarks)
             cluster = Cluster(
                 consumer,
                 admin,
                 open_writer or (lambda tp: self._fenced_writer(tp, output_bytes)),
-                Outputs(self._kafka, self._topics, self._settings.group, watermarks),
+                outputs,
                 self._settings.instance,
                 topics[self._topics.input].partitions,
             )
@@ -75,7 +76,7 @@ class Worker:
             try:
                 await self._work(cluster, stop)
             finally:
-                await asyncio.gather(close_consumer(consumer), close_consumer(watermarks))
+                await asyncio.gather(close_consumer(consumer), close_consumer(watermarks), outputs.close())
                 log.info("worker.stopped")
 
     def _fenced_writer(self, tp: TopicPartition, output_bytes: int) -> AbstractAsyncContextManager[Writer]:
@@ -98,7 +99,7 @@ class Worker:
             rebalance_timeout_ms=rebalance_ms,
             max_poll_interval_ms=NEVER_MS,
             max_partition_fetch_bytes=262_144,
-            metadata_max_age_ms=30_000,
+            metadata_max_age_ms=5_000,  # so that new partitions are soon known
             **service_options(self._kafka),
         )
         wait_longer_for_joins(consumer, rebalance_ms / 1000 + JOIN_MARGIN_S)
