@@ -15,7 +15,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaConnectionError, KafkaError
 from aiokafka.structs import TopicPartition
 
-from streamgauge.aiokafka_private import fail_unsent, sender_task, transaction_end
+from streamgauge.aiokafka_private import bound_requests, fail_unsent, sender_task, transaction_end
 from streamgauge.errors import Stopped, StreamgaugeError
 from streamgauge.lifecycle import Deadline
 from streamgauge.settings import KafkaSettings
@@ -52,16 +52,16 @@ def client_options(settings: KafkaSettings) -> dict[str, Any]:
 
 
 def service_options(settings: KafkaSettings) -> dict[str, Any]:
-    """Those of a client that must not wait long for one broker: what it asked is asked again, on a new connection."""
-    return client_options(settings) | {"request_timeout_ms": round(REQUEST_TIMEOUT_S * 1000)}
+    """Those of a client whose requests are bounded by REQUEST_TIMEOUT_S: what takes several may last twice as long."""
+    return client_options(settings) | {"request_timeout_ms": round(2 * REQUEST_TIMEOUT_S * 1000)}
 
 
 @asynccontextmanager
 async def admin_client(
-    settings: KafkaSettings, stop: asyncio.Event | None = None, **options: Any
+    settings: KafkaSettings, stop: asyncio.Event | None = None, request_timeout_s: float | None = None
 ) -> AsyncIterator[AIOKafkaAdminClient]:
     """A connected admin client. Services and commands open it first, so here they wait for a broker that is not up yet.
-    `options` count more than the settings.
+    `request_timeout_s` bounds each of its requests, from the first on.
 
     Raises StreamgaugeError when no broker answers within `connect_timeout_s`, Stopped when `stop` is set before.
     """
@@ -69,7 +69,9 @@ async def admin_client(
     deadline = Deadline(settings.connect_timeout_s)
     backoff_s = 0.25
     while True:
-        admin = AIOKafkaAdminClient(**client_options(settings) | options)
+        admin = AIOKafkaAdminClient(**client_options(settings))
+        if request_timeout_s:
+            bound_requests(admin, request_timeout_s)
         try:
             await admin.start()
             break

@@ -9,9 +9,9 @@ from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.structs import TopicPartition
 from prometheus_client import CollectorRegistry
 
-from streamgauge.aiokafka_private import wait_longer_for_joins
+from streamgauge.aiokafka_private import bound_requests
 from streamgauge.errors import ConfigurationError
-from streamgauge.kafka import admin_client, close_consumer, persistently, service_options
+from streamgauge.kafka import REQUEST_TIMEOUT_S, admin_client, close_consumer, persistently, service_options
 from streamgauge.provisioning import check_for_worker
 from streamgauge.settings import KafkaSettings, TopicSettings
 from streamgauge.telemetry import serve_http, service_registry
@@ -56,12 +56,12 @@ class Worker:
     async def run(self, stop: asyncio.Event, open_writer: OpenWriter | None = None) -> None:
         """Work until `stop` is set. Raises StreamgaugeError, perhaps in an exception group."""
         await asyncio.to_thread(self._model.verify)
-        options = service_options(self._kafka)
-        async with admin_client(self._kafka, stop, **options) as admin:
+        async with admin_client(self._kafka, stop, REQUEST_TIMEOUT_S) as admin:
             topics = await persistently(lambda: check_for_worker(admin, self._topics), self._kafka.connect_timeout_s)
             output_bytes = min(int(topics[name].config["max.message.bytes"]) for name in self._topics.outputs)
             consumer = self._consumer()
-            watermarks = AIOKafkaConsumer(**options)
+            watermarks = AIOKafkaConsumer(**service_options(self._kafka))
+            bound_requests(watermarks, REQUEST_TIMEOUT_S)
             outputs = Outputs(self._kafka, self._topics, self._settings.group, watermarks)
             cluster = Cluster(
                 consumer,
@@ -102,7 +102,7 @@ class Worker:
             metadata_max_age_ms=5_000,  # so that new partitions are soon known
             **service_options(self._kafka),
         )
-        wait_longer_for_joins(consumer, rebalance_ms / 1000 + JOIN_MARGIN_S)
+        bound_requests(consumer, REQUEST_TIMEOUT_S, rebalance_ms / 1000 + JOIN_MARGIN_S)
         return consumer
 
     async def _work(self, cluster: Cluster, stop: asyncio.Event) -> None:

@@ -14,8 +14,9 @@ import msgspec
 from aiokafka import AIOKafkaConsumer
 from aiokafka.structs import TopicPartition
 
+from streamgauge.aiokafka_private import bound_requests
 from streamgauge.events import decode_measurement, decode_prediction, last_header
-from streamgauge.kafka import close_consumer, service_options
+from streamgauge.kafka import REQUEST_TIMEOUT_S, close_consumer, service_options
 from streamgauge.settings import KafkaSettings, TopicSettings
 from worker.outcomes import Shown
 from worker.output import GROUP_HEADER, ce_source
@@ -126,6 +127,7 @@ class Outputs:
     async def _started(self) -> AIOKafkaConsumer:
         options = service_options(self._kafka)
         reader = AIOKafkaConsumer(isolation_level="read_committed", auto_offset_reset="none", **options)
+        bound_requests(reader, REQUEST_TIMEOUT_S)
         try:
             await reader.start()
         except BaseException:
