@@ -12,7 +12,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaConnectionError, KafkaError
 
-from streamgauge.aiokafka_private import fail_unsent, sender_task, transaction_end
+from streamgauge.aiokafka_private import bound_requests, fail_unsent, sender_task, transaction_end
 from streamgauge.errors import StreamgaugeError
 from streamgauge.lifecycle import Deadline, unless_stopped
 from streamgauge.settings import KafkaSettings
@@ -47,31 +47,33 @@ def client_options(settings: KafkaSettings) -> dict[str, Any]:
 
 
 def service_options(settings: KafkaSettings) -> dict[str, Any]:
-    """Those of a client that must not wait long for one broker: what it asked is asked again, on a new connection."""
-    return client_options(settings) | {"request_timeout_ms": round(REQUEST_TIMEOUT_S * 1000)}
+    """Those of a client whose requests are bounded by REQUEST_TIMEOUT_S: what takes several may last twice as long."""
+    return client_options(settings) | {"request_timeout_ms": round(2 * REQUEST_TIMEOUT_S * 1000)}
 
 
 @asynccontextmanager
 async def admin_client(
-    settings: KafkaSettings, stop: asyncio.Event | None = None, **options: Any
+    settings: KafkaSettings, stop: asyncio.Event | None = None, request_timeout_s: float | None = None
 ) -> AsyncIterator[AIOKafkaAdminClient]:
     """A connected admin client. Services and commands open it first, so here they wait for a broker that is not up yet.
-    `options` count more than the settings.
+    `request_timeout_s` bounds each of its requests, from the first on.
 
     Raises StreamgaugeError when no broker answers within `connect_timeout_s`, Stopped when `stop` is set before.
     """
-    admin = await unless_stopped(stop or asyncio.Event(), _reached(settings, options))
+    admin = await unless_stopped(stop or asyncio.Event(), _reached(settings, request_timeout_s))
     try:
         yield admin
     finally:
         await _closed(admin.close())
 
 
-async def _reached(settings: KafkaSettings, options: dict[str, Any]) -> AIOKafkaAdminClient:
+async def _reached(settings: KafkaSettings, request_timeout_s: float | None) -> AIOKafkaAdminClient:
     deadline = Deadline(settings.connect_timeout_s)
     backoff_s = 0.25
     while True:
-        admin = AIOKafkaAdminClient(**client_options(settings) | options)
+        admin = AIOKafkaAdminClient(**client_options(settings))
+        if request_timeout_s:
+            bound_requests(admin, request_timeout_s)
         try:
             async with asyncio.timeout(deadline.left_s):  # a port may accept, and never answer
                 await admin.start()

@@ -9,9 +9,9 @@ from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.structs import TopicPartition
 from prometheus_client import CollectorRegistry
 
-from streamgauge.aiokafka_private import wait_longer_for_joins
+from streamgauge.aiokafka_private import bound_requests
 from streamgauge.errors import ConfigurationError
-from streamgauge.kafka import admin_client, close_consumer, persistently, service_options
+from streamgauge.kafka import REQUEST_TIMEOUT_S, admin_client, close_consumer, persistently, service_options
 from streamgauge.lifecycle import unless_stopped
 from streamgauge.provisioning import check_for_worker
 from streamgauge.settings import KafkaSettings, TopicSettings
@@ -57,18 +57,19 @@ class Worker:
     async def run(self, stop: asyncio.Event, open_writer: OpenWriter | None = None) -> None:
         """Work until `stop` is set. Raises StreamgaugeError, perhaps in an exception group."""
         await asyncio.to_thread(self._model.verify)
-        options = service_options(self._kafka)
-        async with admin_client(self._kafka, stop, **options) as admin:
+        async with admin_client(self._kafka, stop, REQUEST_TIMEOUT_S) as admin:
             checking = persistently(lambda: check_for_worker(admin, self._topics), self._kafka.connect_timeout_s)
             topics = await unless_stopped(stop, checking)
             output_bytes = min(int(topics[name].config["max.message.bytes"]) for name in self._topics.outputs)
             consumer = self._consumer()
-            watermarks = AIOKafkaConsumer(**options)
+            watermarks = AIOKafkaConsumer(**service_options(self._kafka))
+            bound_requests(watermarks, REQUEST_TIMEOUT_S)
+            outputs = Outputs(self._kafka, self._topics, self._settings.group, watermarks)
             cluster = Cluster(
                 consumer,
                 admin,
                 open_writer or (lambda tp: self._fenced_writer(tp, output_bytes)),
-                Outputs(self._kafka, self._topics, self._settings.group, watermarks),
+                outputs,
                 self._settings.instance,
                 topics[self._topics.input].partitions,
             )
@@ -77,7 +78,7 @@ class Worker:
                 await unless_stopped(stop, consumer.start())
                 await self._work(cluster, stop)
             finally:
-                await asyncio.gather(close_consumer(consumer), close_consumer(watermarks))
+                await asyncio.gather(close_consumer(consumer), close_consumer(watermarks), outputs.close())
                 log.info("worker.stopped")
 
     def _fenced_writer(self, tp: TopicPartition, output_bytes: int) -> AbstractAsyncContextManager[Writer]:
@@ -100,10 +101,10 @@ class Worker:
             rebalance_timeout_ms=rebalance_ms,
             max_poll_interval_ms=NEVER_MS,
             max_partition_fetch_bytes=262_144,
-            metadata_max_age_ms=30_000,
+            metadata_max_age_ms=5_000,  # so that new partitions are soon known
             **service_options(self._kafka),
         )
-        wait_longer_for_joins(consumer, rebalance_ms / 1000 + JOIN_MARGIN_S)
+        bound_requests(consumer, REQUEST_TIMEOUT_S, rebalance_ms / 1000 + JOIN_MARGIN_S)
         return consumer
 
     async def _work(self, cluster: Cluster, stop: asyncio.Event) -> None:
