@@ -14,6 +14,7 @@ from streamgauge.events import (
     CoveredByModel,
     Header,
     Histogram,
+    Metadata,
     ModelRef,
     Position,
     Prediction,
@@ -39,6 +40,9 @@ GROUP_HEADER = "streamgauge.group"
 def ce_source(group: str) -> str:
     """What a group's results and metric events have as CloudEvents source."""
     return f"/streamgauge/{group}"
+
+
+_decode_metadata = msgspec.json.Decoder(Metadata).decode
 
 
 class OutputRecord(msgspec.Struct, frozen=True):
@@ -113,7 +117,7 @@ def _result(scored: Scored, topic: str, common: Sequence[Header]) -> OutputRecor
         source=_position(record),
         tokens=text.tokens,
         truncated=text.truncated,
-        metadata=text.metadata,
+        metadata=_decode_metadata(text.metadata) if text.metadata else None,
     )
     event_id = f"{record.topic}-{record.partition}-{record.offset}"
     headers: list[Header] = [("ce_id", event_id.encode()), *common]
