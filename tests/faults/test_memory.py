@@ -40,7 +40,7 @@ WORKING_BYTES = (15 + 45 * DEFAULTS.model_slots) * MB
 EPOCHS = 5
 """What is held, and what failed attempts held before: theirs lives until it is collected."""
 PARSING = 35
-"""Times the largest record, once: its headers may be empty, each of two bytes, and are objects until they are counted."""
+"""Times the largest record, once: its headers may be empty, two bytes each, and are objects until they are counted."""
 COPIES = 5
 """Of the largest record, a partition: a poll past the credit, aiokafka's prefetch, and a batch on its way out (3)."""
 

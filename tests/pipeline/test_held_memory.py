@@ -33,7 +33,7 @@ KINDS: dict[str, tuple[bytes | None, Headers]] = {
     "many small fields": (json.dumps({"text": "a", "metadata": FIELDS}).encode(), []),
     "the widest id": (json.dumps({"text": "a", "id": "\U0001f600" * MAX_ID_CHARS}, ensure_ascii=False).encode(), []),
     "as many headers as pass": (b"a", [(f"{number}", b"") for number in range(MAX_HEADERS)]),
-    "very many headers": (b"a", [("", None)] * 340_000),
+    "very many headers": (b"a", [("", None)] * 5_000),
     "headers that are not UTF-8": (b"a", [(RawName(b"\xff" * 40), b"1")] * MAX_HEADERS),
     "headers that are wide": (b"a", [(f"\U0001f600{'a' * 2000}", b"1")] * 20),
 }
