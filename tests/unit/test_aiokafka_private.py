@@ -4,6 +4,7 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.client import ConnectionGroup
+from aiokafka.consumer.fetcher import Fetcher
 from aiokafka.errors import KafkaError
 from aiokafka.protocol.group import HeartbeatRequest, JoinGroupRequest
 from aiokafka.structs import TopicPartition
@@ -68,3 +69,8 @@ async def test_joins_may_take_longer_than_other_requests(monkeypatch: pytest.Mon
     assert used_s == [5.0, 17.0, 5.0]
     client._conns.clear()
     await consumer.stop()
+
+
+def test_the_task_that_fetches_can_be_asked_for() -> None:
+    """It runs while the consumer does."""
+    assert isinstance(Fetcher.error_future, property)
