@@ -78,7 +78,7 @@ def read_metrics(url: str, text: str) -> Scraped:
     if series_of("streamgauge_listener_time_seconds") not in samples:
         raise StreamgaugeError(f"{url}: not a listener")
     if not samples[series_of("streamgauge_listener_ready")]:
-        raise StreamgaugeError(f"{url}: still catching up; its numbers are not shown yet")
+        raise StreamgaugeError(f"{url}: not ready, so it shows no numbers; its /readyz says why")
     positions = {
         TopicPartition(dict(labels)["topic"], int(dict(labels)["partition"])): int(value)
         for (name, labels), value in samples.items()
