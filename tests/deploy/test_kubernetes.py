@@ -222,7 +222,7 @@ def test_strimzis_topics_are_ours() -> None:
         topic["metadata"]["name"]: (topic["spec"]["partitions"], topic["spec"]["config"])
         for topic in of_kind(objects, "KafkaTopic")
     }
-    wanted = desired(TopicSettings(), partitions(objects), replication_factor=3)
+    wanted = desired(TopicSettings(), partitions(objects), 3, {})
     assert made == {topic.name: (topic.partitions, topic.config) for topic in wanted}
 
 
