@@ -1,4 +1,4 @@
-"""The access that Strimzi's overlay grants, on a real Kafka with an authorizer: enough for each container, and no more."""
+"""The access that Strimzi's overlay grants, tried on a real Kafka with an authorizer: enough, and not too much."""
 
 import asyncio
 import os
