@@ -10,6 +10,7 @@ import pytest
 
 from tests.benchmarks import report, scaling, service, stages
 from tests.benchmarks.contestants import Counts, Plan, sorted_batches
+from tests.benchmarks.flowing import Arrival, Near, Window, percentile_s
 from tests.benchmarks.measuring import Missing, Run, as_file, without_kafka
 from tests.benchmarks.processes import module, shared_out
 from tests.benchmarks.speed import options_of
@@ -152,14 +153,14 @@ def test_replicas_have_a_core_each_and_share_where_there_are_too_few() -> None:
 
 def test_a_wait_is_counted_from_the_windows_begin_and_to_its_end() -> None:
     """Of the partition that showed nothing for longest; one that shows nothing at all waits the whole window."""
-    window = scaling.Window(10, 20, [scaling.Arrival(at_s, 0, (0.1,)) for at_s in (11, 14, 19)])
+    window = Window(10, 20, [Arrival(at_s, 0, (0.1,)) for at_s in (11, 14, 19)])
     assert window.longest_wait_s(1) == 5
     assert window.longest_wait_s(2) == 10
-    window.arrivals += [scaling.Arrival(at_s, 1, (0.2, 0.3)) for at_s in (13, 16, 20)]
+    window.arrivals += [Arrival(at_s, 1, (0.2, 0.3)) for at_s in (13, 16, 20)]
     assert window.longest_wait_s(2) == 5
     assert window.results_per_s == 0.9
-    assert scaling.percentile_s([window], 0.5) == 0.2
-    assert scaling.percentile_s([window, scaling.Window(0, 1, [scaling.Arrival(1, 0, (9.0,))])], 0.99) == 9
+    assert percentile_s([window], 0.5) == 0.2
+    assert percentile_s([window, Window(0, 1, [Arrival(1, 0, (9.0,))])], 0.99) == 9
 
 
 def test_a_run_that_lost_a_record_or_kept_a_reader_waiting_does_not_pass() -> None:
@@ -175,6 +176,6 @@ def test_a_run_that_lost_a_record_or_kept_a_reader_waiting_does_not_pass() -> No
 
 def test_a_probability_is_right_but_for_its_last_digits() -> None:
     """As the oracle compares it."""
-    assert scaling.Near(0.98) == 0.98 + 3e-8
-    assert scaling.Near(0.98) != 0.98 + 3e-6
-    assert scaling.Near(0.98) != "empty_text"
+    assert Near(0.98) == 0.98 + 3e-8
+    assert Near(0.98) != 0.98 + 3e-6
+    assert Near(0.98) != "empty_text"
