@@ -10,6 +10,7 @@ import msgspec
 
 from streamgauge.events import (
     CONNECT_ERRORS,
+    MAX_HEADERS,
     CoveredByModel,
     Header,
     Histogram,
@@ -131,7 +132,7 @@ def _position(record: InputRecord) -> Position:
 
 
 def _dead_letter(refused: Refused, origin: Origin, topic: str) -> OutputRecord:
-    """The record as it came, with Kafka Connect's error headers (KIP-298) appended."""
+    """The record as it came, with Kafka Connect's error headers (KIP-298) appended; of too many headers the first."""
     record = refused.record
     errors = {
         "topic": record.topic,
@@ -145,7 +146,7 @@ def _dead_letter(refused: Refused, origin: Origin, topic: str) -> OutputRecord:
         "exception.message": refused.explanation,
     }
     headers = [
-        *record.headers,
+        *record.headers[:MAX_HEADERS],
         *((CONNECT_ERRORS + name, text.encode()) for name, text in errors.items()),
         (GROUP_HEADER, origin.group.encode()),
     ]
