@@ -15,7 +15,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
 from streamgauge.events import decode_prediction
 from tests.benchmarks.texts import texts_of
-from tests.cluster import Stream
+from tests.cluster import Stream, until
 from tests.oracle import Input
 from worker.model.session import OnnxModel
 from worker.settings import WorkerSettings
@@ -113,6 +113,11 @@ class Reader:
         finally:
             window.ended_s = time.monotonic()
             self._open.remove(window)
+
+    async def flowing(self) -> None:
+        """Wait until each partition has shown a result from now on."""
+        with self.window() as window:
+            await until(lambda: len({arrival.partition for arrival in window.arrivals}) == self._stream.partitions)
 
 
 class Feed:

@@ -37,7 +37,7 @@ from worker.settings import WorkerSettings
 PARTITIONS = 6
 SATURATING_TEXTS = 3000
 SETTLE_S = 3.0
-"""From the last replica's readiness to a window in which nothing is done."""
+"""Between a hand-over, after which all partitions show results again, and a window in which nothing is done."""
 LONGEST_WAIT_S = 2.0
 
 
@@ -115,6 +115,7 @@ class Bench:
         self.feed.per_s, rows = per_s, []
         for count in [*range(1, replicas + 1), *range(replicas - 1, 0, -1)]:
             await self.crew.become(count)
+            await self.reader.flowing()
             lag = self.lag
             with self.reader.window() as window:
                 await asyncio.sleep(step_s)
@@ -143,6 +144,7 @@ class Bench:
             for count, windows in ((replicas, joins), (1, stops)):
                 with self.reader.window() as window:
                     await self.crew.become(count)
+                    await self.reader.flowing()
                     await asyncio.sleep(SETTLE_S)
                 windows.append(window)
                 with self.reader.window() as window:
