@@ -23,7 +23,7 @@ from tests.cluster import ROOT, Stream, until
 from tests.deploy.rendering import Object, container, environment, needs_kustomize, of_kind, one, rendered
 from tests.oracle import Input
 
-pytestmark = needs_kustomize
+pytestmark = [needs_kustomize, pytest.mark.timeout(300)]
 
 PARTITIONS = 12
 COMMANDS = {
