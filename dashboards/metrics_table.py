@@ -3,10 +3,10 @@
 from prometheus_client import CollectorRegistry
 from prometheus_client.metrics_core import Metric
 
-from feedback_listener.accuracy import AccuracyCollector
 from feedback_listener.join import WINDOWS, Kind, Stream
-from feedback_listener.numbers import Numbers
-from feedback_listener.tally import Tally
+from feedback_listener.metrics import AccuracyCollector
+from feedback_listener.tally import CountKey, Tally
+from feedback_listener.totals import Totals
 from streamgauge.events import ModelRef
 from streamgauge.telemetry import service_registry
 from worker.metrics import Metrics
@@ -35,13 +35,13 @@ class _Example:
     caught_up = True
 
     def __init__(self) -> None:
-        self.numbers = Numbers()
-        self.numbers.positions = {(stream, 0): 1 for stream in Stream}
-        self.numbers.kinds = [Kind("m@1", ("x",))]
+        self.totals = Totals()
+        self.totals.positions = {(stream, 0): 1 for stream in Stream}
+        self.totals.kinds = [Kind("m@1", ("x",))]
         tally = Tally()
         tally.add(("x", "x", 9), (1, 1, 0, 0))
         for window, _name in enumerate(WINDOWS):
-            self.numbers.merge(window, ("m@1", 0), tally)
+            self.totals.merge(window, CountKey("m@1", 0), tally)
 
     def topic(self, stream: Stream) -> str:
         return str(stream)

@@ -26,7 +26,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from feedback_listener.tally import MINUTE_MS, Outcome, Tally, amounts
+from feedback_listener.tally import MINUTE_MS, CountKey, LabelOutcome, Tally, amounts
 
 HOUR_MS = 60 * MINUTE_MS
 LABEL_LEAD_MS = 23 * HOUR_MS
@@ -54,13 +54,13 @@ class Age(StrEnum):
 
 
 class Kind(NamedTuple):
-    """What predictions share: the model's name and version, and its classes in the order of the scores."""
+    """What many predictions have in common: the model's name and version, its classes in the order of the scores."""
 
     model: str
     classes: tuple[str, ...]
 
 
-class Prediction(msgspec.Struct, array_like=True, frozen=True, gc=False):
+class PredictionRow(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """One record of the results topic. `kind` is a number by agreement with who made it."""
 
     id: str
@@ -75,7 +75,7 @@ class Prediction(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """Scores in PROBABILITY_UNITS, class by class."""
 
 
-class Label(msgspec.Struct, array_like=True, frozen=True, order=True, gc=False):
+class LabelRow(msgspec.Struct, array_like=True, frozen=True, order=True, gc=False):
     """One record of the feedback topic; labels are ordered as they judge."""
 
     at_ms: int
@@ -86,8 +86,8 @@ class Label(msgspec.Struct, array_like=True, frozen=True, order=True, gc=False):
     source: str | None
 
 
-class Starts(NamedTuple):
-    """From when on, at some moment, everything counts."""
+class Horizons(NamedTuple):
+    """For one moment: how far back each thing counts, as the first minute or hour that still does."""
 
     windows: tuple[int, ...]
     """The first minute of each of WINDOWS."""
@@ -98,7 +98,7 @@ class Starts(NamedTuple):
     """Of the labels of either age."""
 
     @classmethod
-    def at(cls, now_ms: int, window_ms: int) -> "Starts":
+    def at(cls, now_ms: int, window_ms: int) -> "Horizons":
         spans_ms = [*(min(span_ms, window_ms) for span_ms in WINDOWS_MS.values()), window_ms]
         windows = tuple((now_ms - span_ms) // MINUTE_MS for span_ms in spans_ms)
         matching_hour = (now_ms - window_ms) // HOUR_MS
@@ -131,22 +131,22 @@ class Starts(NamedTuple):
 class Changes:
     """What records do to the numbers: sums to be added per minute, and matches."""
 
-    def __init__(self, kinds: Sequence[Kind], starts: Starts) -> None:
+    def __init__(self, kinds: Sequence[Kind], horizons: Horizons) -> None:
         self._kinds = kinds
-        self._starts = starts
-        self.tallies: dict[tuple[int, str, int], Tally] = defaultdict(Tally)
-        """By minute of the predictions, model and results partition."""
+        self._horizons = horizons
+        self.tallies: dict[tuple[int, CountKey], Tally] = defaultdict(Tally)
+        """By minute and key of the predictions."""
         self.matches: Counter[tuple[int, int, int]] = Counter()
         """Matched labels by hour of the label, results partition, hour of the latest prediction that matches."""
 
-    def add_predictions(self, predictions: Iterable[Prediction]) -> None:
+    def add_predictions(self, predictions: Iterable[PredictionRow]) -> None:
         """Count predictions as such, whatever their labels."""
         counts = Counter((p.at_ms // MINUTE_MS, p.kind, p.partition) for p in predictions)
         for (minute, kind, partition), n in counts.items():
-            if minute >= self._starts.retained:
-                self.tallies[minute, self._kinds[kind].model, partition].predictions += n
+            if minute >= self._horizons.retained:
+                self.tallies[minute, _key(self._kinds[kind], partition)].predictions += n
 
-    def count(self, predictions: Sequence[Prediction], labels: Sequence[Label], sign: int) -> None:
+    def count(self, predictions: Sequence[PredictionRow], labels: Sequence[LabelRow], sign: int) -> None:
         """Count what the labels of one id do, or with sign -1 retract it; the labels in their order.
 
         The cost is that of predictions and labels, not of their product: predictions share what they have in common.
@@ -155,17 +155,18 @@ class Changes:
         verdicts: dict[tuple[int, int], Verdict] = {}
         for prediction, first in zip(predictions, firsts, strict=True):
             minute = prediction.at_ms // MINUTE_MS
-            if minute < self._starts.retained or first == len(labels):
+            if minute < self._horizons.retained or first == len(labels):
                 continue
             kind = self._kinds[prediction.kind]
             verdict = verdicts.get((prediction.kind, first))
             if verdict is None:
                 verdict = verdicts[prediction.kind, first] = _verdict(labels[first:], kind.classes)
-            verdict.add_to(self.tallies[minute, kind.model, prediction.partition], prediction, kind.classes, sign)
+            tally = self.tallies[minute, _key(kind, prediction.partition)]
+            verdict.add_to(tally, prediction, kind.classes, sign)
         self._match(predictions, firsts, labels, sign)
 
     def _match(
-        self, predictions: Sequence[Prediction], firsts: Sequence[int], labels: Sequence[Label], sign: int
+        self, predictions: Sequence[PredictionRow], firsts: Sequence[int], labels: Sequence[LabelRow], sign: int
     ) -> None:
         """A label from `firsts[i]` on is one of prediction i's."""
         by_partition: dict[int, dict[int, int]] = {}
@@ -176,17 +177,21 @@ class Changes:
             latest = 0
             for index, label in enumerate(labels):
                 latest = max(latest, hours.get(index, 0))
-                if latest >= self._starts.matching_hour:
+                if latest >= self._horizons.matching_hour:
                     self.matches[label.at_ms // HOUR_MS, partition, latest] += sign
+
+
+def _key(kind: Kind, partition: int) -> CountKey:
+    return CountKey(kind.model, partition)
 
 
 class Verdict(NamedTuple):
     """What some labels say of every prediction that they are the labels of."""
 
-    judge: Label | None
-    outcomes: Counter[Outcome]
+    judge: LabelRow | None
+    outcomes: Counter[LabelOutcome]
 
-    def add_to(self, tally: Tally, prediction: Prediction, classes: Sequence[str], sign: int) -> None:
+    def add_to(self, tally: Tally, prediction: PredictionRow, classes: Sequence[str], sign: int) -> None:
         """Count it for one prediction of these classes."""
         for outcome, n in self.outcomes.items():
             tally.labels[outcome] += sign * n
@@ -197,11 +202,11 @@ class Verdict(NamedTuple):
             tally.add(cell, amounts(prediction.units, prediction.predicted, expected, delay_ms), sign)
 
 
-def _verdict(labels: Iterable[Label], classes: Sequence[str]) -> Verdict:
-    judge, outcomes = None, Counter[Outcome]()
+def _verdict(labels: Iterable[LabelRow], classes: Sequence[str]) -> Verdict:
+    judge, outcomes = None, Counter[LabelOutcome]()
     for label in labels:
         if label.value not in classes:
-            outcomes[Outcome.UNKNOWN_CLASS] += 1
+            outcomes[LabelOutcome.UNKNOWN_CLASS] += 1
             continue
         if judge:
             outcomes[_succession(judge, label)] += 1
@@ -209,7 +214,7 @@ def _verdict(labels: Iterable[Label], classes: Sequence[str]) -> Verdict:
     return Verdict(judge, outcomes)
 
 
-def _succession(earlier: Label, later: Label) -> Outcome:
+def _succession(earlier: LabelRow, later: LabelRow) -> LabelOutcome:
     if earlier.value == later.value:
-        return Outcome.DUPLICATE
-    return Outcome.CORRECTION if earlier.source == later.source else Outcome.CONFLICT
+        return LabelOutcome.DUPLICATE
+    return LabelOutcome.CORRECTION if earlier.source == later.source else LabelOutcome.CONFLICT

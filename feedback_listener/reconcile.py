@@ -12,12 +12,22 @@ from prometheus_client.parser import text_string_to_metric_families
 from rich.console import Console
 from rich.table import Table
 
-from feedback_listener.recount import HOUR_MS, LEAD_MS, Judging, Numbers, Predicted, Records, Sample, recount, sample
-from feedback_listener.wire import Refusal, label_of, result_of
+from feedback_listener.decoding import Refusal, decode_label, decode_result
+from feedback_listener.recount import (
+    HOUR_MS,
+    LEAD_MS,
+    Labelled,
+    Predicted,
+    Series,
+    TopicRecords,
+    Values,
+    recount,
+    series_of,
+)
 from streamgauge.errors import StreamgaugeError
 from streamgauge.kafka import Unreadable, admin_client, client_options, poll_carefully
+from streamgauge.provisioning import check_exist
 from streamgauge.settings import KafkaSettings, TopicSettings
-from streamgauge.topics import DAY_MS, describe
 
 POLL_MS = 200
 SCRAPE_TIMEOUT_S = 30
@@ -40,13 +50,13 @@ ROUNDING = {"calibration_bin_confidence_sum": 2e-6, "brier_sum": 1e-5, "label_de
 """What one judged prediction may differ by: the listener counts probabilities in 2^-20, delays in 2^-10 s."""
 
 
-class Shown(NamedTuple):
+class Scraped(NamedTuple):
     """What a listener shows: of which moment, up to which offsets, and the numbers that are not zero."""
 
     url: str
     now_ms: int
     positions: dict[TopicPartition, int]
-    numbers: Numbers
+    numbers: Values
 
 
 class Difference(NamedTuple):
@@ -58,16 +68,16 @@ class Difference(NamedTuple):
     recounted: float
 
 
-def read_metrics(url: str, text: str) -> Shown:
+def read_metrics(url: str, text: str) -> Scraped:
     """Parse what a listener serves. Raises StreamgaugeError when it is no listener, or one that has not caught up."""
-    samples: Numbers = {
+    samples: Values = {
         (found.name, tuple(sorted(found.labels.items()))): found.value
         for family in text_string_to_metric_families(text)
         for found in family.samples
     }
-    if sample("streamgauge_listener_time_seconds") not in samples:
+    if series_of("streamgauge_listener_time_seconds") not in samples:
         raise StreamgaugeError(f"{url}: not a listener")
-    if not samples[sample("streamgauge_listener_ready")]:
+    if not samples[series_of("streamgauge_listener_ready")]:
         raise StreamgaugeError(f"{url}: still catching up; its numbers are not shown yet")
     positions = {
         TopicPartition(dict(labels)["topic"], int(dict(labels)["partition"])): int(value)
@@ -76,22 +86,22 @@ def read_metrics(url: str, text: str) -> Shown:
     }
     names = {f"streamgauge_{name}" for name in RECOUNTED}
     numbers = {key: value for key, value in samples.items() if key[0] in names and value}
-    return Shown(url, round(samples[sample("streamgauge_listener_time_seconds")] * 1000), positions, numbers)
+    return Scraped(url, round(samples[series_of("streamgauge_listener_time_seconds")] * 1000), positions, numbers)
 
 
-def differences(shown: Shown, recounted: Numbers) -> list[Difference]:
+def differences(scraped: Scraped, recounted: Values) -> list[Difference]:
     """The series in which the two are not equal; sums of fractions, but for the rounding of what they add up."""
     found = []
-    for series in sorted(shown.numbers.keys() | recounted.keys()):
-        pair = shown.numbers.get(series, 0), recounted.get(series, 0)
+    for series in sorted(scraped.numbers.keys() | recounted.keys()):
+        pair = scraped.numbers.get(series, 0), recounted.get(series, 0)
         if abs(pair[0] - pair[1]) > _tolerance(series, recounted):
             name, labels = series
             text = name + "{" + ", ".join(f'{key}="{value}"' for key, value in labels) + "}"
-            found.append(Difference(shown.url, text, *pair))
+            found.append(Difference(scraped.url, text, *pair))
     return found
 
 
-def _tolerance(series: Sample, recounted: Numbers) -> float:
+def _tolerance(series: Series, recounted: Values) -> float:
     name, labels = series
     rounding = ROUNDING.get(name.removeprefix("streamgauge_"), 0)
     window = tuple(pair for pair in labels if pair[0] in ("model", "partition", "window"))
@@ -100,42 +110,40 @@ def _tolerance(series: Sample, recounted: Numbers) -> float:
 
 async def reconcile(
     kafka: KafkaSettings, topics: TopicSettings, urls: Sequence[str]
-) -> AsyncIterator[tuple[Shown, Numbers]]:
+) -> AsyncIterator[tuple[Scraped, Values]]:
     """For each listener, what it shows and what follows from the topics at the same offsets and the same now.
 
     All records of the window are held in memory, some 500 bytes each. Raises StreamgaugeError when a listener cannot
     be asked, or when they do not read all partitions together.
     """
-    window_ms = round(topics.join_window_days * DAY_MS)
+    window_ms = topics.join_window_ms
     all_shown = [read_metrics(url, await _scrape(url)) for url in urls]
     await _check_coverage(kafka, topics, all_shown)
-    for shown in all_shown:
-        since_ms = (shown.now_ms - window_ms - LEAD_MS) // HOUR_MS * HOUR_MS
-        records = Records()
+    for scraped in all_shown:
+        since_ms = (scraped.now_ms - window_ms - LEAD_MS) // HOUR_MS * HOUR_MS
+        records = TopicRecords()
         async with _consumer(kafka) as consumer:
-            async for record in _read(consumer, shown.positions, since_ms):
+            async for record in _read(consumer, scraped.positions, since_ms):
                 _add(records, record, topics)
-        yield shown, recount(records, shown.now_ms, window_ms)
+        yield scraped, recount(records, scraped.now_ms, window_ms)
 
 
-async def _check_coverage(kafka: KafkaSettings, topics: TopicSettings, all_shown: Sequence[Shown]) -> None:
+async def _check_coverage(kafka: KafkaSettings, topics: TopicSettings, all_shown: Sequence[Scraped]) -> None:
     """Each listener reads all of feedback, all together read all results; and nobody is beyond an end."""
     async with admin_client(kafka) as admin:
-        found = await describe(admin, [topics.results, topics.feedback])
+        found = await check_exist(admin, topics.joined)
     expected = {name: {TopicPartition(name, n) for n in range(topic.partitions)} for name, topic in found.items()}
-    if len(expected) < 2:
-        raise StreamgaugeError(f"topics {topics.results} and {topics.feedback} do not both exist")
-    missing = expected[topics.results].difference(*(shown.positions for shown in all_shown))
-    for shown in all_shown:
-        missing |= expected[topics.feedback] - shown.positions.keys()
+    missing = expected[topics.results].difference(*(scraped.positions for scraped in all_shown))
+    for scraped in all_shown:
+        missing |= expected[topics.feedback] - scraped.positions.keys()
     if missing:
         names = ", ".join(sorted(f"{tp.topic}-{tp.partition}" for tp in missing))
         raise StreamgaugeError(f"no listener given reads {names}; give all shards")
     async with _consumer(kafka) as consumer:
-        for shown in all_shown:
-            ends = await consumer.end_offsets(list(shown.positions))
-            if any(offset > ends[tp] for tp, offset in shown.positions.items()):
-                raise StreamgaugeError(f"{shown.url}: is beyond the end of its topics; were they made again?")
+        for scraped in all_shown:
+            ends = await consumer.end_offsets(list(scraped.positions))
+            if any(offset > ends[tp] for tp, offset in scraped.positions.items()):
+                raise StreamgaugeError(f"{scraped.url}: is beyond the end of its topics; were they made again?")
 
 
 async def _scrape(url: str) -> str:
@@ -183,35 +191,35 @@ async def _read(
                     yield record
 
 
-def _add(records: Records, record: ConsumerRecord, topics: TopicSettings) -> None:
+def _add(records: TopicRecords, record: ConsumerRecord, topics: TopicSettings) -> None:
     at_ms, partition = record.timestamp, record.partition
     if record.topic == topics.results:
-        result = result_of(record.value)
+        result = decode_result(record.value)
         if isinstance(result, Refusal):
             records.refused.append(("streamgauge_results_refused", partition, result, at_ms))
         else:
             model = f"{result.model.name}@{result.model.version}"
             records.predictions[result.id].append(Predicted(at_ms, partition, model, result.label, result.scores))
     else:
-        label = label_of(record.value)
+        label = decode_label(record.value)
         if isinstance(label, Refusal):
             records.refused.append(("streamgauge_feedback_refused", partition, label, at_ms))
         else:
-            records.labels[label.id].append(Judging(at_ms, partition, record.offset, label.label, label.source))
+            records.labels[label.id].append(Labelled(at_ms, partition, record.offset, label.label, label.source))
 
 
 async def report(kafka: KafkaSettings, topics: TopicSettings, urls: Sequence[str], *, as_json: bool) -> bool:
     """Compare, and print the outcome as a table or as one JSON object; whether all numbers are equal."""
     listeners, found = [], []
-    async for shown, recounted in reconcile(kafka, topics, urls):
-        wrong = differences(shown, recounted)
+    async for scraped, recounted in reconcile(kafka, topics, urls):
+        wrong = differences(scraped, recounted)
         found += wrong
         listeners.append(
             {
-                "listener": shown.url,
-                "now_ms": shown.now_ms,
-                "positions": {f"{tp.topic}-{tp.partition}": offset for tp, offset in sorted(shown.positions.items())},
-                "series": len(shown.numbers.keys() | recounted.keys()),
+                "listener": scraped.url,
+                "now_ms": scraped.now_ms,
+                "positions": {f"{tp.topic}-{tp.partition}": offset for tp, offset in sorted(scraped.positions.items())},
+                "series": len(scraped.numbers.keys() | recounted.keys()),
                 "differences": len(wrong),
             }
         )

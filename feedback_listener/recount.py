@@ -14,9 +14,9 @@ LEAD_MS = 23 * HOUR_MS
 SPANS_MS = {"5m": 5 * MINUTE_MS, "1h": HOUR_MS, "24h": 24 * HOUR_MS}
 
 Labels = tuple[tuple[str, str], ...]
-Sample = tuple[str, Labels]
-"""A series: its name, and its labels in alphabetical order."""
-Numbers = dict[Sample, float]
+Series = tuple[str, Labels]
+"""A name, and its labels in alphabetical order."""
+Values = dict[Series, float]
 
 
 class Predicted(NamedTuple):
@@ -29,7 +29,7 @@ class Predicted(NamedTuple):
     scores: dict[str, float]
 
 
-class Judging(NamedTuple):
+class Labelled(NamedTuple):
     """A record of the feedback topic; their order is that in which they judge."""
 
     at_ms: int
@@ -39,22 +39,22 @@ class Judging(NamedTuple):
     source: str | None
 
 
-class Records:
+class TopicRecords:
     """What was read; refused records by series name, partition and reason, with their times."""
 
     def __init__(self) -> None:
         self.predictions: dict[str, list[Predicted]] = defaultdict(list)
-        self.labels: dict[str, list[Judging]] = defaultdict(list)
+        self.labels: dict[str, list[Labelled]] = defaultdict(list)
         self.refused: list[tuple[str, int, str, int]] = []
 
 
-def sample(name: str, **labels: str | int) -> Sample:
+def series_of(name: str, **labels: str | int) -> Series:
     return name, tuple(sorted((key, str(value)) for key, value in labels.items()))
 
 
-def recount(records: Records, now_ms: int, window_ms: int) -> Numbers:
+def recount(records: TopicRecords, now_ms: int, window_ms: int) -> Values:
     """Every additive number that is not zero, as the listener exports it."""
-    found: Numbers = defaultdict(float)
+    found: Values = defaultdict(float)
     retained_ms, matching_ms = _minute(now_ms - window_ms), _hour(now_ms - window_ms)
     for message_id, predictions in records.predictions.items():
         labels = sorted(records.labels.get(message_id, ()))
@@ -67,7 +67,7 @@ def recount(records: Records, now_ms: int, window_ms: int) -> Numbers:
             _count_label(found, label, predictions, now_ms, matching_ms)
     for series_name, partition, reason, at_ms in records.refused:
         if at_ms >= retained_ms:
-            found[sample(series_name, partition=partition, reason=reason)] += 1
+            found[series_of(series_name, partition=partition, reason=reason)] += 1
     return {key: n for key, n in found.items() if n}
 
 
@@ -86,12 +86,12 @@ def _series(prediction: Predicted, now_ms: int, window_ms: int) -> Iterator[dict
             yield {"model": prediction.model, "partition": prediction.partition, "window": window}
 
 
-def _count(found: Numbers, series: dict[str, str | int], prediction: Predicted, labels: Sequence[Judging]) -> None:
+def _count(found: Values, series: dict[str, str | int], prediction: Predicted, labels: Sequence[Labelled]) -> None:
     def add(name: str, n: float, **more: str) -> None:
-        found[sample(f"streamgauge_{name}", **series, **more)] += n
+        found[series_of(f"streamgauge_{name}", **series, **more)] += n
 
     add("predictions", 1)
-    judge: Judging | None = None
+    judge: Labelled | None = None
     for label in labels:
         if label.at_ms < prediction.at_ms - LEAD_MS:
             continue
@@ -116,11 +116,11 @@ def _count(found: Numbers, series: dict[str, str | int], prediction: Predicted, 
 
 
 def _count_label(
-    found: Numbers, label: Judging, predictions: Iterable[Predicted], now_ms: int, matching_ms: int
+    found: Values, label: Labelled, predictions: Iterable[Predicted], now_ms: int, matching_ms: int
 ) -> None:
     if label.at_ms < max(_hour(now_ms - 2 * LEAD_MS), matching_ms - LEAD_MS):
         return
     age = "old" if label.at_ms < _hour(now_ms - LEAD_MS) else "recent"
-    found[sample("streamgauge_labels", age=age)] += 1
+    found[series_of("streamgauge_labels", age=age)] += 1
     for partition in {p.partition for p in predictions if label.at_ms >= p.at_ms - LEAD_MS}:
-        found[sample("streamgauge_matched_labels", age=age, partition=partition)] += 1
+        found[series_of("streamgauge_matched_labels", age=age, partition=partition)] += 1

@@ -1,4 +1,4 @@
--- The listener's cache: whatever changes here or in what is counted needs another LAYOUT in store.py.
+-- The listener's cache: whatever changes here or in what is counted needs another LAYOUT in tables.py.
 CREATE TABLE identity (description TEXT NOT NULL, now_ms INTEGER NOT NULL);
 
 CREATE TABLE positions (stream TEXT, partition INTEGER, next_offset INTEGER NOT NULL, PRIMARY KEY (stream, partition))
@@ -24,7 +24,7 @@ CREATE TABLE labels (
     PRIMARY KEY (generation, id, partition, "offset")
 ) WITHOUT ROWID;
 
--- Everything counted stands under the minute or hour in which it leaves.
+-- Everything counted stands under the minute or hour in which it leaves. `model, partition` is tally.CountKey.
 CREATE TABLE tallies (
     minute INTEGER, model TEXT, partition INTEGER, predictions INTEGER NOT NULL,
     duplicate INTEGER NOT NULL, correction INTEGER NOT NULL, conflict INTEGER NOT NULL, unknown_class INTEGER NOT NULL,

@@ -1,10 +1,8 @@
 """The listener: reads both topics from where its store stands, applies them, and serves the numbers."""
 
 import asyncio
-import math
 import sys
-import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -14,20 +12,21 @@ from aiokafka.errors import KafkaError
 from aiokafka.structs import TopicPartition
 from prometheus_client import CollectorRegistry
 
-from feedback_listener.accuracy import AccuracyCollector
-from feedback_listener.join import Starts, Stream
-from feedback_listener.numbers import Numbers, Positions, Snapshot
-from feedback_listener.reading import Reader
+from feedback_listener.decoding import RecordBatch, decode_records
+from feedback_listener.join import Horizons, Stream
+from feedback_listener.metrics import AccuracyCollector
+from feedback_listener.progress import Progress, missing
 from feedback_listener.settings import ListenerSettings
 from feedback_listener.store import Store, StoreUnusable, discard
-from feedback_listener.wire import Batch, read
-from streamgauge.errors import ConfigurationError, StreamgaugeError
+from feedback_listener.topic_reader import TopicReader
+from feedback_listener.totals import Positions, Snapshot, Totals
+from streamgauge.errors import StreamgaugeError
 from streamgauge.kafka import admin_client, persistently
-from streamgauge.lifecycle import Deadline, clock_ms
+from streamgauge.lifecycle import CLOCK, Clock, Deadline
+from streamgauge.provisioning import check_for_listener
 from streamgauge.settings import KafkaSettings, TopicSettings
 from streamgauge.telemetry import serve_http, service_registry
 from streamgauge.topic_ids import identify
-from streamgauge.topics import DAY_MS, Topic, describe
 
 log = structlog.get_logger(__name__)
 
@@ -35,8 +34,6 @@ IDLE_POLL_MS = 200
 BUSY_POLL_MS = 5
 """While a batch is being written."""
 MAX_BATCH_RECORDS = 20_000
-STALLED_S = 60.0
-PROGRESS_S = 5.0
 IDENTITY_CHECK_S = 30.0
 IDENTITY_TIMEOUT_S = 2.0
 """Nothing is read meanwhile."""
@@ -51,36 +48,37 @@ class Listener:
     """One listener: a shard of the results partitions and all of the feedback topic, no consumer group."""
 
     def __init__(
-        self, kafka: KafkaSettings, topics: TopicSettings, settings: ListenerSettings, registry: CollectorRegistry
+        self,
+        kafka: KafkaSettings,
+        topics: TopicSettings,
+        settings: ListenerSettings,
+        registry: CollectorRegistry,
+        clock: Clock = CLOCK,
     ) -> None:
-        self._kafka = kafka
+        self._kafka, self._topics = kafka, topics
         self._streams = {topics.results: Stream.RESULTS, topics.feedback: Stream.FEEDBACK}
-        self._window_ms = round(topics.join_window_days * DAY_MS)
+        self._window_ms = topics.join_window_ms
         self._shard = settings.shard
         self._path = settings.store_path(topics.prefix)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="store")
-        self._ends: Positions | None = None
-        """Where each partition ended at the start, of those not read so far; None before that is known."""
-        self._began_s = time.monotonic()
-        self._last_turn_s: float | None = None
-        """When the read loop last turned; None outside it."""
-        self._next_report = Deadline(PROGRESS_S)
-        self._progress = asyncio.Condition()
+        self._clock = clock
+        self._progress = Progress(clock.monotonic_s)
+        self._applied = asyncio.Condition()
         self._store: Store | None = None
-        self._reader: Reader | None = None
+        self._reader: TopicReader | None = None
         registry.register(AccuracyCollector(self))
 
     # What is asked from outside
 
     @property
-    def numbers(self) -> Numbers:
-        """The numbers so far; empty ones before the store is open."""
-        return self._store.numbers if self._store else Numbers()
+    def totals(self) -> Totals:
+        """All numbers so far; empty ones before the store is open."""
+        return self._store.totals if self._store else Totals()
 
     @property
     def caught_up(self) -> bool:
         """Whether everything that was in the topics at the start has been applied."""
-        return self._ends == {}
+        return self._progress.caught_up
 
     def topic(self, stream: Stream) -> str:
         return next(topic for topic, its_stream in self._streams.items() if its_stream is stream)
@@ -90,32 +88,29 @@ class Listener:
 
     def lag(self) -> dict[tuple[str, int], int]:
         """Records to go, by topic and partition."""
-        lag = self._reader.lag(self.numbers.positions) if self._reader else {}
+        lag = self._reader.lag(self.totals.positions) if self._reader else {}
         return {(tp.topic, tp.partition): n for tp, n in lag.items()}
 
     def live(self) -> str | None:
-        """None while the read loop turns, with or without a broker, and before there is one."""
-        stalled_s = time.monotonic() - (self._last_turn_s or math.inf)
-        return f"nothing read, not even nothing, for {stalled_s:.0f} s" if stalled_s > STALLED_S else None
+        """What a new process would mend; None if there is nothing."""
+        return self._progress.live()
 
     def ready(self) -> str | None:
-        """None once everything that was in the topics at the start has been applied."""
-        if self._ends is None:
-            return "starting"
-        return f"catching up: {len(self._ends)} partitions to go" if self._ends else None
+        """Why the numbers are not shown; None when they are."""
+        return self._progress.ready()
 
     def snapshot(self) -> Snapshot:
         """The whole retention, as of the last batch."""
-        return self.numbers.snapshot()
+        return self.totals.snapshot()
 
     async def applied(self) -> None:
         """Return when everything that is in the topics at this moment has been applied."""
-        async with self._progress:
-            await self._progress.wait_for(lambda: self.caught_up)
+        async with self._applied:
+            await self._applied.wait_for(lambda: self.caught_up)
         assert self._reader
         ends = await self._reader.ends()
-        async with self._progress:
-            await self._progress.wait_for(lambda: not self._missing(ends))
+        async with self._applied:
+            await self._applied.wait_for(lambda: not missing(ends, self.totals.positions))
 
     # The loop
 
@@ -145,56 +140,61 @@ class Listener:
                 if is_new and not self.caught_up:
                     raise StreamgaugeError(f"the store is unusable although it is new: {reason}") from reason
                 log.warning("store.discarded", path=str(self._path), reason=str(reason))
-                self._ends, self._last_turn_s, is_new = None, None, True
+                is_new = True
+                self._progress.begin()
                 await self._in_thread(self._close)
                 await self._in_thread(discard, self._path)
 
     async def _partitions(self, admin: AIOKafkaAdminClient) -> dict[str, int]:
         """How many the topics have, if they are as they must be."""
-        names = list(self._streams)
-        existing = await persistently(lambda: describe(admin, names), self._kafka.connect_timeout_s)
-        check_topics(names, existing, self._window_ms)
+        existing = await persistently(lambda: check_for_listener(admin, self._topics), self._kafka.connect_timeout_s)
         return {topic.name: topic.partitions for topic in existing.values()}
 
     async def _read(self, admin: AIOKafkaAdminClient, partitions: Mapping[str, int]) -> None:
-        self._began_s = time.monotonic()
+        self._progress.begin()
         identity = await persistently(lambda: identify(admin, list(self._streams)), self._kafka.connect_timeout_s)
         self._store = store = await self._in_thread(
-            Store, self._path, f"shard {self._shard} window {self._window_ms} {identity}", self._window_ms, clock_ms()
+            Store,
+            self._path,
+            f"shard {self._shard} window {self._window_ms} {identity}",
+            self._window_ms,
+            self._clock.wall_ms(),
         )
-        self._reader = reader = Reader(self._kafka, self._streams, self._shard)
+        self._reader = reader = TopicReader(self._kafka, self._streams, self._shard)
         await reader.start()
         try:
-            self._ends = await self._assign(reader, store, reader.owned(partitions))
+            self._progress.aim(await self._assign(reader, store, reader.owned(partitions)))
             await self._follow(reader, store, lambda: self._check_identity(admin, identity))
         finally:
             await reader.stop()
 
-    async def _follow(self, reader: Reader, store: Store, check_identity: Callable[[], Awaitable[None]]) -> None:
+    async def _follow(self, reader: TopicReader, store: Store, check_identity: Callable[[], Awaitable[None]]) -> None:
         """Read on for ever. What is polled while a batch is being written makes the next one."""
-        batch, writing, busy = Batch(), self._in_thread(lambda: None), False
-        checked = Deadline(IDENTITY_CHECK_S)
+        batch, writing, busy = RecordBatch(), self._in_thread(lambda: None), False
+        checked = Deadline(IDENTITY_CHECK_S, self._clock.monotonic_s)
         while True:
-            self._last_turn_s = time.monotonic()
+            self._progress.turn()
             await asyncio.sleep(0)  # a poll that finds records lets nobody else run: scrapes would wait for all of them
-            read(await reader.poll(BUSY_POLL_MS if busy else IDLE_POLL_MS), store.kinds, batch)
+            decode_records(await reader.poll(BUSY_POLL_MS if busy else IDLE_POLL_MS), store.kinds, batch)
             if not writing.done() and len(batch) < MAX_BATCH_RECORDS:
                 continue
             await writing
-            writing = self._in_thread(store.apply, batch, await reader.positions(), clock_ms())
-            batch, busy = Batch(), len(batch) > 0
-            await self._tell_progress()
+            writing = self._in_thread(store.apply, batch, await reader.positions(), self._clock.wall_ms())
+            batch, busy = RecordBatch(), len(batch) > 0
+            self._progress.come(store.totals.positions, store.totals.snapshot)
+            async with self._applied:
+                self._applied.notify_all()
             if added := reader.added():
                 log.info("listener.partitions_added", partitions=sorted(f"{t}-{p}" for t, p in added))
                 await self._assign(reader, store, added)
             if not checked.left_s:
                 await check_identity()
-                checked = Deadline(IDENTITY_CHECK_S)
+                checked = Deadline(IDENTITY_CHECK_S, self._clock.monotonic_s)
 
-    async def _assign(self, reader: Reader, store: Store, partitions: set[TopicPartition]) -> Positions:
-        starts = Starts.at(clock_ms(), self._window_ms)
-        horizons = {Stream.RESULTS: starts.predictions_ms, Stream.FEEDBACK: starts.labels_ms}
-        return await reader.assign(partitions, store.numbers.positions, horizons)
+    async def _assign(self, reader: TopicReader, store: Store, partitions: set[TopicPartition]) -> Positions:
+        horizons = Horizons.at(self._clock.wall_ms(), self._window_ms)
+        since_ms = {Stream.RESULTS: horizons.predictions_ms, Stream.FEEDBACK: horizons.labels_ms}
+        return await reader.assign(partitions, store.totals.positions, since_ms)
 
     async def _check_identity(self, admin: AIOKafkaAdminClient, identity: str) -> None:
         """A topic that was deleted and made again has another id under the same name."""
@@ -206,22 +206,6 @@ class Listener:
         if now != identity:
             raise StoreUnusable(f"the topics are {now} now")
 
-    async def _tell_progress(self) -> None:
-        if self._ends:
-            self._ends = self._missing(self._ends)
-            if not self._ends:
-                seconds = round(time.monotonic() - self._began_s, 3)
-                log.info("listener.caught_up", seconds=seconds, **self.snapshot()._asdict())
-            elif not self._next_report.left_s:
-                log.info("listener.catching_up", records_left=sum(self.lag().values()))
-                self._next_report = Deadline(PROGRESS_S)
-        async with self._progress:
-            self._progress.notify_all()
-
-    def _missing(self, ends: Positions) -> Positions:
-        positions = self.numbers.positions
-        return {key: end for key, end in ends.items() if positions.get(key, 0) < end}
-
     def _close(self) -> None:
         if self._store:
             self._store.close()
@@ -230,26 +214,6 @@ class Listener:
     def _in_thread(self, call: Callable[..., T], *arguments: Any) -> asyncio.Future[T]:
         """In the one thread that uses the store, one call after the other."""
         return asyncio.get_running_loop().run_in_executor(self._thread, call, *arguments)
-
-
-def check_topics(names: Sequence[str], existing: dict[str, Topic], window_ms: int) -> None:
-    """Refuse topics on which the numbers would not be a function of the retained records."""
-    problems = []
-    for name in names:
-        topic = existing.get(name)
-        if topic is None:
-            problems.append(f"topic {name} does not exist")
-            continue
-        if topic.config["message.timestamp.type"] != "LogAppendTime":
-            problems.append(f"topic {name}: message.timestamp.type must be LogAppendTime")
-        if 0 <= int(topic.config["retention.ms"]) < window_ms + DAY_MS:
-            problems.append(
-                f"topic {name}: retention.ms must be at least the join window and a day, {window_ms + DAY_MS}"
-            )
-        if topic.config["retention.bytes"] != "-1" or topic.config["cleanup.policy"] != "delete":
-            problems.append(f"topic {name}: retention.bytes must be -1 and cleanup.policy delete")
-    if problems:
-        raise ConfigurationError("; ".join(problems) + "\nrun: streamgauge topics create")
 
 
 async def serve(kafka: KafkaSettings, topics: TopicSettings, settings: ListenerSettings, stop: asyncio.Event) -> None:

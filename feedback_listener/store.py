@@ -1,23 +1,23 @@
 """The join's state: rows, sums per minute and positions in one SQLite transaction, and the numbers in memory.
 
 The file is a cache of the topics. One that cannot be this listener's is thrown away and filled again, never migrated.
-All calls come from one thread; `numbers` may be read in any.
+All calls come from one thread; `totals` may be read in any.
 """
 
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import msgspec
 import structlog
 
-from feedback_listener.join import Changes, Label, Prediction, Starts
-from feedback_listener.numbers import Numbers, Positions
+from feedback_listener.decoding import Kinds, RecordBatch
+from feedback_listener.join import Changes, Horizons, LabelRow, PredictionRow
 from feedback_listener.tables import LAYOUT, Tables
-from feedback_listener.tally import MINUTE_MS
-from feedback_listener.wire import Batch, Kinds
+from feedback_listener.tally import MINUTE_MS, CountKey, Tally
+from feedback_listener.totals import Positions, Totals
 from streamgauge.errors import ConfigurationError, StreamgaugeError
 
 log = structlog.get_logger(__name__)
@@ -28,7 +28,7 @@ PRIMARY_CODE = 0xFF
 
 FROM_THE_FUTURE = "it comes from the future: a clock was wrong, and what expired may have to come back"
 
-T = TypeVar("T", Prediction, Label)
+T = TypeVar("T", PredictionRow, LabelRow)
 
 
 class StoreUnusable(Exception):  # noqa: N818 - it is an answer: begin anew
@@ -45,9 +45,9 @@ class Store:
         cannot be written.
         """
         self.path = path
-        self.numbers = Numbers()
+        self.totals = Totals()
         self.kinds = Kinds()
-        """Numbers the kinds of the predictions that `apply` takes."""
+        """Totals the kinds of the predictions that `apply` takes."""
         self._identity = identity
         self._window_ms = window_ms
         with _named_errors(path):
@@ -73,36 +73,36 @@ class Store:
                 total += file.stat().st_size
         return total
 
-    def apply(self, batch: Batch, positions: Positions, now_ms: int) -> None:
+    def apply(self, batch: RecordBatch, positions: Positions, now_ms: int) -> None:
         """Apply records, move to `positions` and let time pass, all or nothing.
 
         Every record is applied once: it lies at or after the position of its partition. Raises what `__init__` raises;
         StoreUnusable also when time goes back by more than a minute, less is taken for no time at all.
         """
-        if now_ms < self.numbers.now_ms - MINUTE_MS:
+        if now_ms < self.totals.now_ms - MINUTE_MS:
             raise StoreUnusable(FROM_THE_FUTURE)
-        now_ms = max(now_ms, self.numbers.now_ms)
-        starts = Starts.at(now_ms, self._window_ms)
-        if positions == self.numbers.positions and starts == self._starts:
-            with self.numbers.lock:
-                self.numbers.now_ms = now_ms
+        now_ms = max(now_ms, self.totals.now_ms)
+        horizons = Horizons.at(now_ms, self._window_ms)
+        if positions == self.totals.positions and horizons == self._horizons:
+            with self.totals.lock:
+                self.totals.now_ms = now_ms
             return
-        batch = batch.since(starts.predictions_ms, starts.labels_ms)
+        batch = batch.since(horizons.predictions_ms, horizons.labels_ms)
         with _named_errors(self.path), self._tables.transaction():
-            leaving = self._leaving(starts)
-            changes = self._changes(batch, starts)
-            self._write(batch, changes, starts, positions, now_ms)
-            beside = self._tables.beside(starts) if starts != self._starts else None
-        with self.numbers.lock:
+            leaving = self._leaving(horizons)
+            changes = self._changes(batch, horizons)
+            self._write(batch, changes, horizons, positions, now_ms)
+            others = self._tables.labels_and_refusals(horizons) if horizons != self._horizons else None
+        with self.totals.lock:
             for window, sums in enumerate(leaving):
-                for series, tally in sums.items():
-                    self.numbers.merge(window, series, tally, -1)
-            self.numbers.add(starts, changes)
-            if beside:
-                self.numbers.beside = beside
+                for key, tally in sums.items():
+                    self.totals.merge(window, key, tally, -1)
+            self.totals.add(horizons, changes)
+            if others:
+                self.totals.labels_and_refusals = others
             else:
-                self.numbers.beside.add(starts, batch.label_counts(), changes.matches, batch.refusals)
-            self._note(starts, positions, now_ms)
+                self.totals.labels_and_refusals.add(horizons, batch.label_counts(), changes.matches, batch.refusals)
+            self._note(horizons, positions, now_ms)
 
     def _check(self, now_ms: int) -> None:
         tables = self._tables
@@ -122,34 +122,34 @@ class Store:
         """Show what the file holds, of the moment that it was written in or of now."""
         found = self._tables.identity()
         now_ms = max(now_ms, found[1]) if found else now_ms
-        starts = Starts.at(now_ms, self._window_ms)
+        horizons = Horizons.at(now_ms, self._window_ms)
         self.kinds = Kinds(self._tables.kinds())
         self._stored_kinds = len(self.kinds)
-        for window, start in enumerate(starts.windows):
-            for series, tally in self._tables.sums(start).items():
-                self.numbers.merge(window, series, tally)
-        self.numbers.beside = self._tables.beside(starts)
-        self._note(starts, self._tables.positions(), now_ms)
+        for window, start in enumerate(horizons.windows):
+            for key, tally in self._tables.sums(start).items():
+                self.totals.merge(window, key, tally)
+        self.totals.labels_and_refusals = self._tables.labels_and_refusals(horizons)
+        self._note(horizons, self._tables.positions(), now_ms)
 
-    def _note(self, starts: Starts, positions: Positions, now_ms: int) -> None:
-        self._starts = starts
-        self.numbers.now_ms = now_ms
-        self.numbers.positions = dict(positions)
-        self.numbers.kinds = list(self.kinds)
+    def _note(self, horizons: Horizons, positions: Positions, now_ms: int) -> None:
+        self._horizons = horizons
+        self.totals.now_ms = now_ms
+        self.totals.positions = dict(positions)
+        self.totals.kinds = list(self.kinds)
 
-    def _leaving(self, starts: Starts) -> list[Any]:
+    def _leaving(self, horizons: Horizons) -> list[dict[CountKey, Tally]]:
         """For each window, the sums over the minutes that it leaves behind."""
-        moved = zip(self._starts.windows, starts.windows, strict=True)
+        moved = zip(self._horizons.windows, horizons.windows, strict=True)
         return [self._tables.sums(old, new) if old != new else {} for old, new in moved]
 
-    def _changes(self, batch: Batch, starts: Starts) -> Changes:
+    def _changes(self, batch: RecordBatch, horizons: Horizons) -> Changes:
         """What the batch does: of each id that has labels, retract what was counted, and count what is now."""
-        changes = Changes(self.kinds, starts)
+        changes = Changes(self.kinds, horizons)
         changes.add_predictions(batch.predictions)
         labels_new = _by_id(batch.labels)
         labelled = self._tables.labelled(batch.predictions) | labels_new.keys()
-        labels_before = _by_id(self._tables.labels_of(labelled, starts))
-        before = _by_id(self._tables.predictions_of(labelled, starts))
+        labels_before = _by_id(self._tables.labels_of(labelled, horizons))
+        before = _by_id(self._tables.predictions_of(labelled, horizons))
         new = _by_id(prediction for prediction in batch.predictions if prediction.id in labelled)
         for name in labelled:
             predictions, labels = before.get(name, []), sorted(labels_before.get(name, []))
@@ -160,15 +160,17 @@ class Store:
             self._log_unknown(labels_before.get(name, []), new.get(name, []))
         return changes
 
-    def _log_unknown(self, labels: Iterable[Label], predictions: Sequence[Prediction]) -> None:
+    def _log_unknown(self, labels: Iterable[LabelRow], predictions: Sequence[PredictionRow]) -> None:
         for label in labels:
             if any(label.value not in self.kinds[prediction.kind].classes for prediction in predictions):
                 log.warning("label.unknown_class", partition=label.partition, offset=label.offset)
 
-    def _write(self, batch: Batch, changes: Changes, starts: Starts, positions: Positions, now_ms: int) -> None:
+    def _write(
+        self, batch: RecordBatch, changes: Changes, horizons: Horizons, positions: Positions, now_ms: int
+    ) -> None:
         tables = self._tables
-        if starts != self._starts:
-            tables.expire(starts)
+        if horizons != self._horizons:
+            tables.expire(horizons)
         # Another thread may be adding kinds for the next batch.
         kinds = list(enumerate(self.kinds))[self._stored_kinds :]
         tables.add_kinds(kinds)

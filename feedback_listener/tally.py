@@ -8,12 +8,25 @@ units are powers of two, so that the exported floats are exact, and Prometheus a
 from collections import Counter
 from collections.abc import Sequence
 from enum import StrEnum
+from typing import NamedTuple
 
 MINUTE_MS = 60_000
 PROBABILITY_UNITS = 2**20
 DELAY_UNITS = 2**10
 BINS = 10
 """Confidence bins of equal width: i/BINS stands in bin i, and 1 in the last."""
+
+
+class CountKey(NamedTuple):
+    """What predictions that are counted together have in common, besides their time.
+
+    Its fields are columns of the store's tables and labels of the exported series. `join.py` makes the keys.
+    """
+
+    model: str
+    partition: int
+    """Of the results topic."""
+
 
 Cell = tuple[str, str, int]
 """The class that was expected, the class that was predicted, the bin of the confidence."""
@@ -22,7 +35,7 @@ Amounts = tuple[int, int, int, int]
 NOTHING: Amounts = (0, 0, 0, 0)
 
 
-class Outcome(StrEnum):
+class LabelOutcome(StrEnum):
     """What became of a label of a prediction, unless it is the first or only one of the prediction's classes."""
 
     DUPLICATE = "duplicate"
@@ -47,15 +60,15 @@ def amounts(units: Sequence[int], predicted: int, expected: int, delay_ms: int) 
 
 
 class Tally:
-    """The sums over some predictions of one model and one results partition, or a change of such sums."""
+    """The sums over some predictions of one CountKey, or a change of such sums."""
 
     __slots__ = ("cells", "labels", "predictions")
 
     def __init__(self) -> None:
         self.predictions = 0
-        self.labels: Counter[Outcome] = Counter()
+        self.labels: Counter[LabelOutcome] = Counter()
         self.cells: dict[Cell, Amounts] = {}
-        """None of them all zero."""
+        """No cell is all zeros."""
 
     def __bool__(self) -> bool:
         return bool(self.predictions or self.cells or any(self.labels.values()))

@@ -15,7 +15,7 @@ from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 from producer.corpus import Sample
 from producer.pacing import Pace
 from producer.read_ahead import ReadAhead
-from streamgauge.errors import ConfigurationError, StreamgaugeError
+from streamgauge.errors import MAKE_TOPICS_RIGHT, ConfigurationError, StreamgaugeError, TopicsUnfit
 from streamgauge.events import (
     MAX_ID_CHARS,
     Feedback,
@@ -120,7 +120,7 @@ class Publisher:
     async def text(self, sample: Sample) -> MessageId:
         """Hand one text over, waiting for room; returns the id under which its result will appear.
 
-        Raises ConfigurationError when the topic does not exist, StreamgaugeError when the text is larger than
+        Raises TopicsUnfit when the topic does not exist, StreamgaugeError when the text is larger than
         the topic takes, when any record has failed so far, and when Kafka is silent for `connect_timeout_s`.
         """
         ce_id = sample.id or uuid.uuid4().hex
@@ -149,7 +149,7 @@ class Publisher:
 
     async def _send(self, topic: str, key: bytes | None, value: bytes, headers: list[Header]) -> None:
         if topic not in self._present:
-            raise ConfigurationError(f"topic {topic} does not exist; run: streamgauge topics create")
+            raise TopicsUnfit(f"topic {topic} does not exist")
         # An idempotent producer tries again for ever: a lost broker shows only as room that never comes.
         try:
             async with asyncio.timeout(self._kafka.connect_timeout_s):
@@ -189,7 +189,7 @@ class Publisher:
             return
         why = (
             f"larger than the topic's max.message.bytes, within STREAMGAUGE_TOPIC_MAX_MESSAGE_BYTES "
-            f"({self._topics.max_message_bytes}); run: streamgauge topics create"
+            f"({self._topics.max_message_bytes}); {MAKE_TOPICS_RIGHT}"
             if isinstance(error, MessageSizeTooLargeError)
             else repr(error)
         )

@@ -1,4 +1,4 @@
-"""Reaching Kafka through aiokafka: clients from settings, patience with an unreachable broker, group facts."""
+"""Reaching Kafka through aiokafka: clients from settings, opened and closed with patience."""
 
 import asyncio
 import random
@@ -12,10 +12,10 @@ from typing import Any, TypeVar
 import structlog
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.coordinator.protocol import ConsumerProtocol
-from aiokafka.errors import CoordinatorLoadInProgressError, KafkaConnectionError, KafkaError
-from aiokafka.structs import OffsetAndMetadata, TopicPartition
+from aiokafka.errors import KafkaConnectionError, KafkaError
+from aiokafka.structs import TopicPartition
 
+from streamgauge.aiokafka_private import fail_unsent, sender_task, transaction_end
 from streamgauge.errors import Stopped, StreamgaugeError
 from streamgauge.lifecycle import Deadline
 from streamgauge.settings import KafkaSettings
@@ -29,7 +29,6 @@ ABANDON_TIMEOUT_S = 0.5
 CAREFUL_POLL_MS = 100
 CAREFUL_RECORDS = 500
 MAX_BACKOFF_S = 5.0
-COORDINATOR_TIMEOUT_S = 10.0
 RETRY_BACKOFF_S = 0.2
 
 
@@ -118,8 +117,8 @@ async def _abandon(producer: AIOKafkaProducer) -> None:
 
     Its sender would go on sending, through connections that it opens anew, for as long as the process lives.
     """
-    producer._message_accumulator.fail_all(KafkaError("the producer was given up"))
-    sender = producer._sender.sender_task
+    fail_unsent(producer, KafkaError("the producer was given up"))
+    sender = sender_task(producer)
     for _attempt in range(2):  # the first cancellation makes it wait for what is in flight, the second ends that
         if sender is not None and not sender.done():
             sender.cancel()
@@ -128,10 +127,9 @@ async def _abandon(producer: AIOKafkaProducer) -> None:
         async with asyncio.timeout(ABANDON_TIMEOUT_S):
             await producer.client.close()
     # A fenced producer leaves a failed future behind that nobody awaits; unretrieved, asyncio would log a traceback.
-    transactions = producer._txn_manager
-    waiter = transactions.wait_for_transaction_end() if transactions else None
-    if waiter is not None and waiter.done() and not waiter.cancelled():
-        waiter.exception()
+    end = transaction_end(producer)
+    if end is not None and end.done() and not end.cancelled():
+        end.exception()
 
 
 async def close_consumer(consumer: AIOKafkaConsumer) -> None:
@@ -190,36 +188,6 @@ async def _one_by_one(consumer: AIOKafkaConsumer, tp: TopicPartition) -> AsyncIt
             return
         if fetched:
             yield fetched
-
-
-async def owned_partitions(admin: AIOKafkaAdminClient, group: str, client_id: str) -> set[TopicPartition]:
-    """What the group's coordinator, asked now, says is assigned to the member `client_id`; none while it rebalances."""
-    [response] = await admin.describe_consumer_groups([group])
-    [(error_code, _group, state, _type, _protocol, members, *_)] = response.groups
-    if error_code or state != "Stable":
-        return set()
-    return {
-        partition
-        for _member_id, member_client_id, _host, _metadata, assignment in members
-        if member_client_id == client_id and assignment
-        for partition in ConsumerProtocol.ASSIGNMENT.decode(assignment).partitions()
-    }
-
-
-async def committed_offset(admin: AIOKafkaAdminClient, group: str, tp: TopicPartition) -> OffsetAndMetadata | None:
-    """The group's committed offset as its coordinator tells it now, None when there is none. Raises KafkaError."""
-
-    async def ask() -> OffsetAndMetadata:
-        answer: dict[TopicPartition, OffsetAndMetadata] = await admin.list_consumer_group_offsets(
-            group, partitions=[tp]
-        )
-        if tp not in answer:
-            # What a coordinator answers that is still loading; it does not mean that there is no offset.
-            raise CoordinatorLoadInProgressError(f"no offset told for {tp.topic}-{tp.partition}")
-        return answer[tp]
-
-    committed = await persistently(ask, COORDINATOR_TIMEOUT_S)
-    return committed if committed.offset >= 0 else None
 
 
 async def persistently(ask: Callable[[], Awaitable[T]], timeout_s: float) -> T:

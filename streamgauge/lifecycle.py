@@ -6,7 +6,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, NamedTuple
 
 import structlog
 from aiokafka.errors import KafkaError
@@ -21,16 +21,30 @@ def clock_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-class Deadline:
-    """One time budget shared by several steps, on the monotonic clock."""
+class Clock(NamedTuple):
+    """Where time comes from; passed in where time decides, so that a test can say what time it is."""
 
-    def __init__(self, budget_s: float) -> None:
-        self._end_s = time.monotonic() + budget_s
+    wall_ms: Callable[[], int] = clock_ms
+    """Since the epoch."""
+    monotonic_s: Callable[[], float] = time.monotonic
+    """Of no known origin; never goes back."""
+
+
+CLOCK = Clock()
+"""The computer's."""
+
+
+class Deadline:
+    """One time budget shared by several steps, on the monotonic clock or the one that is passed in."""
+
+    def __init__(self, budget_s: float, now_s: Callable[[], float] = time.monotonic) -> None:
+        self._now_s = now_s
+        self._end_s = now_s() + budget_s
 
     @property
     def left_s(self) -> float:
         """Seconds left, never negative."""
-        return max(0.0, self._end_s - time.monotonic())
+        return max(0.0, self._end_s - self._now_s())
 
 
 def run(service: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> None:

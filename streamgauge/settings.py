@@ -16,6 +16,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from streamgauge.errors import ConfigurationError
 
 PREFIX = "STREAMGAUGE_"
+DAY_MS = 86_400_000
 SERVICE_LINK = re.compile(r".*_(SERVICE_HOST|SERVICE_PORT(_.*)?|PORT(_\d+_(TCP|UDP).*)?)")
 """Kubernetes gives every pod such variables for a Service, and a Service may be named after us."""
 SECTIONS = ("KAFKA_", "TOPIC_", "LOG_", "WORKER_", "LISTENER_", "PRODUCER_")
@@ -91,6 +92,19 @@ class TopicSettings(Settings):
     def outputs(self) -> tuple[str, str, str]:
         """The topics that the worker writes: partition p of each takes the output of input partition p."""
         return self.results, self.metrics, self.dead_letter
+
+    @property
+    def joined(self) -> tuple[str, str]:
+        """The topics that the listener reads."""
+        return self.results, self.feedback
+
+    @property
+    def every(self) -> tuple[str, ...]:
+        return self.input, *self.outputs, self.feedback
+
+    @property
+    def join_window_ms(self) -> int:
+        return round(self.join_window_days * DAY_MS)
 
 
 class LogSettings(Settings):

@@ -22,6 +22,8 @@ from aiokafka.protocol.types import (
     TaggedFields,
 )
 
+from streamgauge.aiokafka_private import send
+
 
 class Uuid(AbstractType[uuid.UUID]):
     """Sixteen bytes."""
@@ -111,7 +113,7 @@ class IdentifiedMetadata(Request[MetadataRequest_v10]):
 
 async def identify(admin: AIOKafkaAdminClient, names: Sequence[str]) -> str:
     """The ids of the cluster and of these topics, as one line: another one when any of them is. Raises KafkaError."""
-    answer = await admin._send_request(IdentifiedMetadata(names))
+    answer = await send(admin, IdentifiedMetadata(names))
     ids = {}
     for error_code, name, topic_id, *_ in answer.topics:
         if error_code:

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.structs import TopicPartition
 
+from streamgauge.provisioning import make_right
 from streamgauge.settings import KafkaSettings, TopicSettings
-from streamgauge.topics import make_right
 from tests.oracle import Input
 
 ROOT = Path(__file__).parents[1]

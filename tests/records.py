@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from worker.intake import Headers
+from worker.outcomes import Headers
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,11 +7,11 @@ from pathlib import Path
 import msgspec
 from prometheus_client import CollectorRegistry
 
-from feedback_listener.accuracy import AccuracyCollector
+from feedback_listener.decoding import RecordBatch, decode_records
 from feedback_listener.join import Stream
-from feedback_listener.numbers import Numbers
+from feedback_listener.metrics import AccuracyCollector
 from feedback_listener.store import Store, discard
-from feedback_listener.wire import Batch, read
+from feedback_listener.totals import Totals
 from tests import truth
 from tests.truth import Labelled, Record, Refused, Scored
 
@@ -69,8 +69,8 @@ class Replica:
         self.store = self.open(now_ms)
 
     @property
-    def numbers(self) -> Numbers:
-        return self.store.numbers
+    def totals(self) -> Totals:
+        return self.store.totals
 
     def topic(self, stream: Stream) -> str:
         return f"x.{stream}"
@@ -93,16 +93,16 @@ class Replica:
 
     def apply(self, records: Sequence[Record], now_ms: int) -> None:
         """Apply records as one batch, each partition in the order of its offsets."""
-        positions = dict(self.numbers.positions)
+        positions = dict(self.totals.positions)
         for record in records:
             positions[stream_of(record), record.partition] = record.offset + 1
-        batch = Batch()
-        read(((stream_of(record), wire(record)) for record in records), self.store.kinds, batch)
+        batch = RecordBatch()
+        decode_records(((stream_of(record), wire(record)) for record in records), self.store.kinds, batch)
         self.store.apply(batch, positions, now_ms)
 
     def missing(self, records: Iterable[Record]) -> list[Record]:
         """Those of the records that it has not applied."""
-        positions = self.numbers.positions
+        positions = self.totals.positions
         return [
             record for record in records if record.offset >= positions.get((stream_of(record), record.partition), 0)
         ]

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Generic, Protocol, TypeVar
 
 MAX_PADDING_TOKENS = 16
-"""More padding than this, by one text, costs more than a run of the model for it alone would."""
+"""More padding than this, by one text, costs more than an inference for it alone would."""
 
 
 class Waiting(Protocol):

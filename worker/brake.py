@@ -5,21 +5,21 @@ from collections.abc import Iterable
 
 
 class Brake:
-    """The share of dead letters among the last `window` records, or so: whole runs enter and leave. Pure."""
+    """The share of dead letters among the last `window` records, or so: whole transactions enter and leave. Pure."""
 
     def __init__(self, max_share: float, window: int) -> None:
         self._max_share, self._window = max_share, window
-        self._runs: deque[tuple[int, int]] = deque()
+        self._transactions: deque[tuple[int, int]] = deque()
         self._records = self._refused = 0
 
     def add(self, refused: Iterable[bool]) -> float | None:
-        """Enter a run, one flag a record; returns the share when there are enough records and it is too large."""
+        """Enter a transaction, one flag a record; returns the share if it is of enough records, and too large."""
         flags = list(refused)
-        self._runs.append((len(flags), sum(flags)))
+        self._transactions.append((len(flags), sum(flags)))
         self._records += len(flags)
         self._refused += sum(flags)
-        while self._records - self._runs[0][0] >= self._window:
-            records, gone = self._runs.popleft()
+        while self._records - self._transactions[0][0] >= self._window:
+            records, gone = self._transactions.popleft()
             self._records -= records
             self._refused -= gone
         share = self._refused / self._records

@@ -1,57 +1,18 @@
 """Record in, accepted text or refusal out: all that the worker thinks about a record's bytes. Pure."""
 
 import codecs
-from collections.abc import Mapping, Sequence
-from typing import Protocol
+from collections.abc import Mapping
 
 import msgspec
 
 from streamgauge.events import (
     MAX_ID_CHARS,
     MAX_METADATA_BYTES,
-    Metadata,
     Reason,
     TextSubmitted,
     encode,
 )
-
-Headers = Sequence[tuple[str, bytes | None]]
-
-
-class Record(Protocol):
-    """What the worker reads of a Kafka record; aiokafka's ConsumerRecord is one. `timestamp`: ms since the epoch."""
-
-    @property
-    def topic(self) -> str: ...
-    @property
-    def partition(self) -> int: ...
-    @property
-    def offset(self) -> int: ...
-    @property
-    def timestamp(self) -> int: ...
-    @property
-    def key(self) -> bytes | None: ...
-    @property
-    def value(self) -> bytes | None: ...
-    @property
-    def headers(self) -> Headers: ...
-
-
-class Accepted(msgspec.Struct, frozen=True):
-    """A record that holds a text."""
-
-    record: Record
-    message_id: str
-    text: str
-    metadata: Metadata | None
-
-
-class Refused(msgspec.Struct, frozen=True):
-    """A record that becomes a dead letter. `explanation` never quotes the record."""
-
-    record: Record
-    reason: Reason
-    explanation: str
+from worker.outcomes import Accepted, InputRecord, Refused
 
 
 class _Refusal(Exception):  # noqa: N818 - control flow inside this module
@@ -62,7 +23,7 @@ class _Refusal(Exception):  # noqa: N818 - control flow inside this module
 _decode_json = msgspec.json.Decoder(TextSubmitted).decode
 
 
-def read(record: Record, *, max_text_bytes: int) -> Accepted | Refused:
+def decode(record: InputRecord, *, max_text_bytes: int) -> Accepted | Refused:
     """Decode one input record: plain UTF-8 text, or JSON with `text` and perhaps `id` and `metadata`."""
     try:
         value = _unframed(record.value)
@@ -78,7 +39,7 @@ def read(record: Record, *, max_text_bytes: int) -> Accepted | Refused:
         return Refused(record, refusal.reason, refusal.explanation)
 
 
-def _message_id(record: Record, headers: Mapping[str, bytes | None]) -> str:
+def _message_id(record: InputRecord, headers: Mapping[str, bytes | None]) -> str:
     """The id of a record whose value names none: CloudEvents' source and id, else the position it first had.
 
     A dead letter that was published again carries its first position in its headers, and so keeps its id.

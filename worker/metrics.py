@@ -18,7 +18,11 @@ LOOP_LAG_EDGES_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5)
 
 
 def observe_all(histogram: Histogram, values: Sequence[float]) -> None:
-    """As `histogram.observe` with each value, for a tenth of the CPU: locks are taken once a bucket, not a value."""
+    """As `histogram.observe` with each value, for a tenth of the CPU: locks are taken once a bucket, not a value.
+
+    prometheus_client counts one value at a time only; so its private parts are used (those of 0.26), and a test
+    compares with `observe`.
+    """
     histogram._sum.inc(sum(values))
     for bucket, count in CountOf(bisect_left(histogram._upper_bounds, value) for value in values).items():
         histogram._buckets[bucket].inc(count)

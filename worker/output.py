@@ -1,4 +1,4 @@
-"""A run of outcomes as the records that one transaction writes. Pure."""
+"""Outcomes as the records that one transaction writes. Pure."""
 
 from bisect import bisect_left
 from collections import Counter
@@ -22,9 +22,8 @@ from streamgauge.events import (
     utc_now,
 )
 from streamgauge.settings import TopicSettings
-from worker.intake import Headers, Record, Refused
 from worker.metrics import LATENCY_EDGES_S
-from worker.slot import Outcome, Scored
+from worker.outcomes import Headers, InputRecord, Outcome, Refused, Scored
 
 CONNECTOR = "streamgauge"
 
@@ -49,7 +48,9 @@ class Origin:
     labels: tuple[str, ...]
 
 
-def output_records(run: Sequence[Outcome], origin: Origin, topics: TopicSettings, now_s: float) -> list[OutputRecord]:
+def output_records(
+    outcomes: Sequence[Outcome], origin: Origin, topics: TopicSettings, now_s: float
+) -> list[OutputRecord]:
     """Results and dead letters in offset order, then one metric event. `now_s`: seconds since the epoch."""
     time = utc_now()
     source = f"/streamgauge/{origin.group}"
@@ -62,9 +63,9 @@ def output_records(run: Sequence[Outcome], origin: Origin, topics: TopicSettings
         _result(outcome, origin, topics.results, common)
         if isinstance(outcome, Scored)
         else _dead_letter(outcome, origin, topics.dead_letter)
-        for outcome in run
+        for outcome in outcomes
     ]
-    measured = measure(run, origin, now_s, time)
+    measured = measure(outcomes, origin, now_s, time)
     event_id = f"{measured.topic}-{measured.partition}-{measured.first_offset}"
     headers = cloud_event(id=event_id, type="streamgauge.transaction.v1", source=source, time=time)
     return [*records, OutputRecord(topics.metrics, origin.instance.encode(), encode(measured), headers)]
@@ -77,7 +78,7 @@ def best(scored: Scored, labels: tuple[str, ...]) -> tuple[str, float]:
 
 
 def _result(scored: Scored, origin: Origin, topic: str, common: Sequence[Header]) -> OutputRecord:
-    """`common`: the headers that all results of a run have."""
+    """`common`: the headers that all results of a transaction have."""
     text, record = scored.text, scored.record
     label, score = best(scored, origin.labels)
     prediction = Prediction(
@@ -108,7 +109,7 @@ def _rounded(value: float) -> float:
     return int(value * 1e6 + 0.5) / 1e6
 
 
-def _position(record: Record) -> Position:
+def _position(record: InputRecord) -> Position:
     return Position(topic=record.topic, partition=record.partition, offset=record.offset, timestamp_ms=record.timestamp)
 
 
@@ -133,11 +134,11 @@ def _dead_letter(refused: Refused, origin: Origin, topic: str) -> OutputRecord:
     return OutputRecord(topic, record.key, record.value, headers, record.timestamp)
 
 
-def measure(run: Sequence[Outcome], origin: Origin, now_s: float, time: str) -> TransactionMeasured:
+def measure(outcomes: Sequence[Outcome], origin: Origin, now_s: float, time: str) -> TransactionMeasured:
     """What one transaction covers. `now_s`: seconds since the epoch, when the transaction begins."""
-    scored = [outcome for outcome in run if isinstance(outcome, Scored)]
-    refused = [outcome for outcome in run if isinstance(outcome, Refused)]
-    first, last = run[0].record, run[-1].record
+    scored = [outcome for outcome in outcomes if isinstance(outcome, Scored)]
+    refused = [outcome for outcome in outcomes if isinstance(outcome, Refused)]
+    first, last = outcomes[0].record, outcomes[-1].record
     return TransactionMeasured(
         worker=origin.instance,
         model=origin.model,
@@ -145,7 +146,7 @@ def measure(run: Sequence[Outcome], origin: Origin, now_s: float, time: str) -> 
         partition=first.partition,
         first_offset=first.offset,
         last_offset=last.offset,
-        records=len(run),
+        records=len(outcomes),
         labels=dict(Counter(best(outcome, origin.labels)[0] for outcome in scored)),
         dead_letters=dict(Counter(outcome.reason.value for outcome in refused)),
         truncated=sum(outcome.text.truncated for outcome in scored),
@@ -154,7 +155,7 @@ def measure(run: Sequence[Outcome], origin: Origin, now_s: float, time: str) -> 
         tokenize_s=round(sum(outcome.text.tokenize_s for outcome in scored), 6),
         queue_s=round(sum(outcome.queue_s for outcome in scored), 6),
         infer_s=round(sum(outcome.infer_s for outcome in scored), 6),
-        latency=_histogram([now_s - outcome.record.timestamp / 1000 for outcome in run]),
+        latency=_histogram([now_s - outcome.record.timestamp / 1000 for outcome in outcomes]),
         began_at=time,
     )
 

@@ -24,15 +24,16 @@ from aiokafka.errors import (
 )
 from aiokafka.structs import TopicPartition
 
-from streamgauge.kafka import committed_offset, jittered, owned_partitions, poll_carefully
+from streamgauge.groups import committed_offset, owned_partitions
+from streamgauge.kafka import jittered, poll_carefully
 from streamgauge.settings import TopicSettings
-from worker.intake import Record
 from worker.metrics import Metrics
+from worker.outcomes import InputRecord
 from worker.output import Origin
-from worker.publish import Publishing
+from worker.publish import Publisher
 from worker.settings import WorkerSettings
-from worker.slot import Credit, Slot, largest_share
 from worker.start import Cluster, start_of
+from worker.tenure import Credit, Tenure, largest_share
 from worker.transaction import OPEN_TIMEOUT_S, Writer
 from worker.watchdog import Watchdog
 
@@ -54,7 +55,7 @@ HOPELESS = (
 )
 """Trying again will not help: missing rights, a broker without transactions, a timeout that it does not allow."""
 
-Polled = list[tuple[Slot, list[Record]]]
+Polled = list[tuple[Tenure, list[InputRecord]]]
 
 
 class Partitions(ConsumerRebalanceListener):  # type: ignore[misc]
@@ -71,11 +72,11 @@ class Partitions(ConsumerRebalanceListener):  # type: ignore[misc]
     ) -> None:
         self._cluster, self._settings, self._topics = cluster, settings, topics
         self._origin, self._credit, self._metrics = origin, credit, metrics
-        self._slots: dict[TopicPartition, Slot] = {}
+        self._tenures: dict[TopicPartition, Tenure] = {}
         self._tasks: dict[TopicPartition, asyncio.Task[None]] = {}
         self._owner: asyncio.TaskGroup | None = None
         self._on_retire: Callable[[], None] = lambda: None
-        self._publishing = Publishing(settings, topics, origin, metrics, self._moved)
+        self._publisher = Publisher(settings, topics, origin, metrics, self._moved)
         self.watchdog = Watchdog(settings.stall_timeout_s, self._has_lag)
         self._is_handing_back = False
         self.has_joined = False
@@ -83,11 +84,11 @@ class Partitions(ConsumerRebalanceListener):  # type: ignore[misc]
         metrics.credit_bytes.set_function(lambda: credit.bytes)
         metrics.credit_records_limit.set(credit.max_records)
         metrics.credit_bytes_limit.set(credit.max_bytes)
-        metrics.partitions_owned.set_function(lambda: len(self._slots))
+        metrics.partitions_owned.set_function(lambda: len(self._tenures))
         metrics.input_partitions.set_function(lambda: len(cluster.consumer.partitions_for_topic(topics.input) or ()))
 
     def start(self, owner: asyncio.TaskGroup, on_retire: Callable[[], None]) -> None:
-        """Join the group. `on_retire` is called when slots have stopped accepting texts."""
+        """Join the group. `on_retire` is called when tenures have stopped accepting texts."""
         self._owner, self._on_retire = owner, on_retire
         self._cluster.consumer.subscribe([self._topics.input], listener=self)
 
@@ -97,42 +98,42 @@ class Partitions(ConsumerRebalanceListener):  # type: ignore[misc]
         await self._hand_back()
 
     async def polled(self) -> AsyncIterator[Polled]:
-        """Records of open slots, as long as there is credit for them; without credit nothing is fetched."""
+        """Records of open tenures, as long as there is credit for them; without credit nothing is fetched."""
         consumer = self._cluster.consumer
         while True:
             await self._credit.available()
             self._hold_back()
             most = min(self._credit.records_left, MAX_POLL_RECORDS)
             try:
-                yield self._by_slot(await consumer.getmany(timeout_ms=POLL_TIMEOUT_MS, max_records=most))
+                yield self._by_tenure(await consumer.getmany(timeout_ms=POLL_TIMEOUT_MS, max_records=most))
             except OffsetOutOfRangeError as error:
                 self._reopen(error)
             except NoOffsetForPartitionError:
                 pass  # the partition's own task reads its offset, and refuses by name if there is none
             except UnicodeDecodeError:
                 async for fetched in poll_carefully(consumer, self._next_offsets):
-                    yield self._by_slot(fetched)
+                    yield self._by_tenure(fetched)
 
-    def _by_slot(self, fetched: Mapping[TopicPartition, list[Record]]) -> Polled:
-        return [(self._slots[tp], records) for tp, records in fetched.items() if tp in self._slots]
+    def _by_tenure(self, fetched: Mapping[TopicPartition, list[InputRecord]]) -> Polled:
+        return [(self._tenures[tp], records) for tp, records in fetched.items() if tp in self._tenures]
 
     def _next_offsets(self) -> dict[TopicPartition, int]:
-        return {tp: slot.next_offset for tp, slot in self._slots.items()}
+        return {tp: tenure.next_offset for tp, tenure in self._tenures.items()}
 
     def _hold_back(self) -> None:
         """Pause partitions that hold too much of the credit: one that is stuck must not starve the others."""
-        share = largest_share(len(self._slots))
-        for tp, slot in self._slots.items():
-            if slot.holds(share):
+        share = largest_share(len(self._tenures))
+        for tp, tenure in self._tenures.items():
+            if tenure.holds(share):
                 self._cluster.consumer.pause(tp)
-            elif not slot.holds(share * 3 / 4):
+            elif not tenure.holds(share * 3 / 4):
                 self._cluster.consumer.resume(tp)
 
     def _reopen(self, error: OffsetOutOfRangeError) -> None:
         [positions] = error.args
         for tp in positions:
-            if tp in self._slots:
-                self._slots[tp].fail(error)
+            if tp in self._tenures:
+                self._tenures[tp].fail(error)
 
     # The two calls of the group. No heartbeat is sent while on_partitions_assigned runs, so it only starts tasks.
 
@@ -159,8 +160,8 @@ class Partitions(ConsumerRebalanceListener):  # type: ignore[misc]
         self._is_handing_back = True
         tasks = dict(self._tasks)
         for tp, task in tasks.items():
-            if tp in self._slots:
-                self._slots[tp].retire()
+            if tp in self._tenures:
+                self._tenures[tp].retire()
             else:
                 task.cancel()
         self._on_retire()
@@ -189,29 +190,29 @@ class Partitions(ConsumerRebalanceListener):  # type: ignore[misc]
                 self._metrics.reopens.inc()
                 log.warning("partition.reopening", partition=tp.partition, error=type(error).__name__)
                 self.watchdog.moved()
-            # The failure's traceback holds all that the slot held, in cycles that might live for minutes.
+            # The failure's traceback holds all that the tenure held, in cycles that might live for minutes.
             gc.collect()
             await self._until_ours(tp)
 
     async def _serve_epoch(self, tp: TopicPartition, writer: Writer) -> None:
         async with asyncio.timeout(OPEN_TIMEOUT_S):
             start, skips = await start_of(tp, writer, self._cluster, self._settings, self._metrics)
-        slot = self._slots[tp] = Slot(tp, self._credit, start, skips)
-        self._metrics.lag_records.labels(tp.partition).set_function(lambda: self._lag_records(tp, slot))
-        self._metrics.lag_seconds.labels(tp.partition).set_function(slot.lag_s)
-        log.info("partition.opened", partition=tp.partition, epoch=slot.epoch, offset=start)
+        tenure = self._tenures[tp] = Tenure(tp, self._credit, start, skips)
+        self._metrics.lag_records.labels(tp.partition).set_function(lambda: self._lag_records(tp, tenure))
+        self._metrics.lag_seconds.labels(tp.partition).set_function(tenure.lag_s)
+        log.info("partition.opened", partition=tp.partition, epoch=tenure.epoch, offset=start)
         try:
             self._cluster.consumer.seek(tp, start)
             self._cluster.consumer.resume(tp)
-            await self._publishing.run(slot, writer)
+            await self._publisher.publish(tenure, writer)
         finally:
-            del self._slots[tp]
-            slot.close()
+            del self._tenures[tp]
+            tenure.close()
             self._metrics.lag_records.remove(tp.partition)
             self._metrics.lag_seconds.remove(tp.partition)
             if tp in self._cluster.consumer.assignment():
                 self._cluster.consumer.pause(tp)
-            log.info("partition.closed", partition=tp.partition, epoch=slot.epoch, offset=slot.position)
+            log.info("partition.closed", partition=tp.partition, epoch=tenure.epoch, offset=tenure.position)
 
     async def _until_ours(self, tp: TopicPartition) -> None:
         """Fence again only while the coordinator says that the partition is still ours: else two owners would duel."""
@@ -227,11 +228,11 @@ class Partitions(ConsumerRebalanceListener):  # type: ignore[misc]
         self.watchdog.moved()
         self._hold_back()
 
-    def _lag_records(self, tp: TopicPartition, slot: Slot) -> int:
+    def _lag_records(self, tp: TopicPartition, tenure: Tenure) -> int:
         """By the high watermark of the last fetch; what has been fetched counts in any case."""
         consumer = self._cluster.consumer
         high_watermark = consumer.highwater(tp) if tp in consumer.assignment() else None
-        return max(slot.held_records, (high_watermark or 0) - slot.position)
+        return max(tenure.held_records, (high_watermark or 0) - tenure.position)
 
     async def _has_lag(self) -> bool:
         """Whether the broker says that there are records which this worker should have dealt with."""
@@ -243,9 +244,9 @@ class Partitions(ConsumerRebalanceListener):  # type: ignore[misc]
             return False
 
     async def _lags(self, tp: TopicPartition, end: int) -> bool:
-        slot = self._slots.get(tp)
-        if slot:
+        tenure = self._tenures.get(tp)
+        if tenure:
             # What is left behind the last record may be a transaction's marker: only the position passes it.
-            return slot.held_records > 0 or await self._cluster.consumer.position(tp) < end
+            return tenure.held_records > 0 or await self._cluster.consumer.position(tp) < end
         committed = await committed_offset(self._cluster.admin, self._settings.group, tp)
         return committed is None or committed.offset < end

@@ -1,6 +1,6 @@
 """The stages between a poll and a partition's transaction, as coroutines of one task group.
 
-    polled ─▶ intake ─▶ backlog ─▶ infer xN ─▶ slots (offset order) ─▶ a transaction per partition
+    polled ─▶ intake ─▶ backlog ─▶ infer xN ─▶ tenures (offset order) ─▶ a transaction per partition
 
 The source's end is the end of the stream: intake closes the backlog, the backlog ends the inference.
 """
@@ -10,17 +10,19 @@ import logging
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
 
 import structlog
 
 from streamgauge.events import Reason
 from streamgauge.kafka import Unreadable
 from worker.backlog import Backlog
-from worker.intake import Accepted, Record, Refused, read
+from worker.intake import decode
 from worker.metrics import Metrics
 from worker.model.session import InferenceError, Probabilities, Scorer, TokenIds
+from worker.outcomes import Accepted, Encoded, InputRecord, Outcome, Refused, Scored
 from worker.settings import WorkerSettings
-from worker.slot import Encoded, Outcome, Scored, Slot
+from worker.tenure import Tenure
 
 log = structlog.get_logger(__name__)
 
@@ -30,36 +32,47 @@ CHUNK_CHARS = 131_072
 LOOP_PROBE_S = 0.1
 
 
-def chunks(accepted: Sequence[tuple[Slot, Accepted]]) -> Iterator[list[tuple[Slot, Accepted]]]:
-    """Runs of CHUNK_TEXTS texts or CHUNK_CHARS characters, whichever is fewer; a longer text is a run of its own."""
-    chunk: list[tuple[Slot, Accepted]] = []
+def chunks(accepted: Sequence[tuple[Tenure, Accepted]]) -> Iterator[list[tuple[Tenure, Accepted]]]:
+    """Of CHUNK_TEXTS texts or CHUNK_CHARS characters, whichever is fewer; a longer text is a chunk of its own."""
+    chunk: list[tuple[Tenure, Accepted]] = []
     characters = 0
-    for slot, text in accepted:
+    for tenure, text in accepted:
         if chunk and (len(chunk) == CHUNK_TEXTS or characters + len(text.text) > CHUNK_CHARS):
             yield chunk
             chunk, characters = [], 0
-        chunk.append((slot, text))
+        chunk.append((tenure, text))
         characters += len(text.text)
     if chunk:
         yield chunk
 
 
+class Waiting(NamedTuple):
+    """A text that waits for the model, and the tenure that its outcome goes to."""
+
+    tenure: Tenure
+    text: Encoded
+
+    @property
+    def tokens(self) -> int:
+        return len(self.text.ids)
+
+
 class Pipeline:
-    """Scores what the source yields and gives each outcome to the slot that its record came from."""
+    """Scores what the source yields and gives each outcome to the tenure that its record came from."""
 
     def __init__(self, model: Scorer, settings: WorkerSettings, metrics: Metrics) -> None:
         self._model, self._settings, self._metrics = model, settings, metrics
-        self._backlog: Backlog[Encoded] = Backlog(settings.max_batch_tokens)
+        self._backlog: Backlog[Waiting] = Backlog(settings.max_batch_tokens)
         self._threads = ThreadPoolExecutor(settings.model_slots, thread_name_prefix="model")
         # A thread of its own: the allocator keeps tens of MB for each thread that has ever tokenised.
         self._tokenizing = ThreadPoolExecutor(1, thread_name_prefix="tokenize")
         metrics.model_slots.set(settings.model_slots)
         metrics.backlog_records.set_function(lambda: len(self._backlog))
 
-    async def intake(self, source: AsyncIterator[Sequence[tuple[Slot, Sequence[Record]]]]) -> None:
+    async def intake(self, source: AsyncIterator[Sequence[tuple[Tenure, Sequence[InputRecord]]]]) -> None:
         """Decode and tokenise until the source ends."""
         async for polled in source:
-            accepted = [pair for slot, records in polled for pair in self._accept(slot, records)]
+            accepted = [pair for tenure, records in polled for pair in self._accept(tenure, records)]
             for chunk in chunks(accepted):
                 await self._encode(chunk)
         self.end()
@@ -68,54 +81,57 @@ class Pipeline:
         """Nothing more will come: the inference ends when it has scored what waits."""
         self._backlog.close()
 
-    def _accept(self, slot: Slot, records: Sequence[Record]) -> Iterator[tuple[Slot, Accepted]]:
+    def _accept(self, tenure: Tenure, records: Sequence[InputRecord]) -> Iterator[tuple[Tenure, Accepted]]:
         for record in records:
-            slot.admit(record)
+            tenure.admit(record)
             if isinstance(record, Unreadable):
-                slot.finish(Refused(record, Reason.UNREADABLE, "the name of a header is not UTF-8"))
+                tenure.finish(Refused(record, Reason.UNREADABLE, "the name of a header is not UTF-8"))
                 continue
-            if record.offset in slot.skips:
-                slot.finish(Refused(record, Reason.SKIPPED, "skipped by an operator"))
+            if record.offset in tenure.skips:
+                tenure.finish(Refused(record, Reason.SKIPPED, "skipped by an operator"))
                 continue
-            decoded = read(record, max_text_bytes=self._settings.max_text_bytes)
+            decoded = decode(record, max_text_bytes=self._settings.max_text_bytes)
             if isinstance(decoded, Accepted):
-                yield slot, decoded
+                yield tenure, decoded
             else:
-                slot.finish(decoded)
+                tenure.finish(decoded)
 
-    async def _encode(self, chunk: list[tuple[Slot, Accepted]]) -> None:
+    async def _encode(self, chunk: list[tuple[Tenure, Accepted]]) -> None:
         began_s = time.monotonic()
-        texts = [accepted.text for _slot, accepted in chunk]
+        texts = [accepted.text for _tenure, accepted in chunk]
         encodings = await asyncio.get_running_loop().run_in_executor(self._tokenizing, self._model.encode, texts)
         now_s = time.monotonic()
         self._backlog.put(
-            Encoded(
-                slot,
-                accepted.record,
-                accepted.message_id,
-                accepted.metadata,
-                ids,
-                truncated,
-                tokenize_s=now_s - began_s,
-                waiting_since_s=now_s,
+            Waiting(
+                tenure,
+                Encoded(
+                    accepted.record,
+                    accepted.message_id,
+                    accepted.metadata,
+                    ids,
+                    truncated,
+                    tokenize_s=now_s - began_s,
+                    waiting_since_s=now_s,
+                ),
             )
-            for (slot, accepted), (ids, truncated) in zip(chunk, encodings, strict=True)
-            if slot.accepts
+            for (tenure, accepted), (ids, truncated) in zip(chunk, encodings, strict=True)
+            if tenure.accepts
         )
 
     def discard_unwanted(self) -> None:
-        """Drop the texts whose slot takes no more."""
-        self._backlog.discard(lambda text: not text.slot.accepts)
+        """Drop the texts whose tenure takes no more."""
+        self._backlog.discard(lambda waiting: not waiting.tenure.accepts)
 
     async def infer(self) -> None:
-        """Score batches, one at a time, until the backlog ends; run once per model slot."""
-        while batch := await self._backlog.cut():
-            batch = [text for text in batch if text.slot.accepts]
-            for text in batch:
-                text.slot.enter_model()
-            for text, outcome in zip(batch, await self._score(batch), strict=True):
-                text.slot.finish(outcome)
-                text.slot.leave_model()
+        """Score batches, one at a time, until the backlog ends; one such task a model slot."""
+        while cut := await self._backlog.cut():
+            batch = [waiting for waiting in cut if waiting.tenure.accepts]
+            for tenure, _text in batch:
+                tenure.enter_model()
+            outcomes = await self._score([text for _tenure, text in batch])
+            for (tenure, _text), outcome in zip(batch, outcomes, strict=True):
+                tenure.finish(outcome)
+                tenure.leave_model()
 
     async def _score(self, batch: Sequence[Encoded]) -> list[Outcome]:
         """Outcomes of a batch, in its order; one that fails is halved until the record that fails alone is found."""
@@ -145,7 +161,7 @@ class Pipeline:
     async def _in_thread(self, ids: list[TokenIds]) -> Probabilities:
         return await asyncio.get_running_loop().run_in_executor(self._threads, self._model.score, ids)
 
-    async def _condemn(self, record: Record, error: InferenceError) -> Refused:
+    async def _condemn(self, record: InputRecord, error: InferenceError) -> Refused:
         """A record fails alone: if the known-answer texts fail as well it is the model, and the process ends."""
         await asyncio.get_running_loop().run_in_executor(self._threads, self._model.verify)
         log.error("inference.failed", topic=record.topic, partition=record.partition, offset=record.offset)

@@ -11,11 +11,12 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 
-from streamgauge.errors import ConfigurationError
 from streamgauge.events import Reason, last_header
-from streamgauge.kafka import admin_client, client_options, committed_offset
+from streamgauge.groups import committed_offset, fenced_producer
+from streamgauge.kafka import admin_client, client_options
+from streamgauge.provisioning import check_exist
 from streamgauge.settings import KafkaSettings, TopicSettings
-from streamgauge.topics import Topic, describe, fenced_producer
+from streamgauge.topics import Topic
 from worker.output import OutputRecord
 from worker.transaction import send_in_order
 
@@ -32,10 +33,7 @@ async def replay(
 ) -> AsyncIterator[tuple[Reason, int]]:
     """Replay what has not been replayed yet; yields how many records each reason had."""
     async with admin_client(kafka) as admin:
-        existing = await describe(admin, [topics.dead_letter, topics.input])
-        for name in (topics.dead_letter, topics.input):
-            if name not in existing:
-                raise ConfigurationError(f"topic {name} does not exist\nrun: streamgauge topics create")
+        existing = await check_exist(admin, [topics.dead_letter, topics.input])
         options = client_options(kafka) | {"isolation_level": "read_committed", "auto_offset_reset": "earliest"}
         async with AIOKafkaConsumer(**options) as consumer:
             for reason in reasons:
@@ -64,11 +62,11 @@ class _Replayer:
     async def partition(self, tp: TopicPartition, reason: Reason, *, dry_run: bool) -> int:
         """Replay one partition of the dead letters; the fence comes first, so that two replays do not both publish."""
         if dry_run:
-            return await self._run(tp, reason, None)
+            return await self._replay(tp, reason, None)
         async with fenced_producer(self._kafka, self._group, tp) as producer:
-            return await self._run(tp, reason, producer)
+            return await self._replay(tp, reason, producer)
 
-    async def _run(self, tp: TopicPartition, reason: Reason, producer: AIOKafkaProducer | None) -> int:
+    async def _replay(self, tp: TopicPartition, reason: Reason, producer: AIOKafkaProducer | None) -> int:
         committed = await committed_offset(self._admin, self._group, tp)
         self._consumer.assign([tp])
         self._consumer.seek(tp, committed.offset if committed else 0)

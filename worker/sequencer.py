@@ -7,17 +7,17 @@ T = TypeVar("T")
 
 
 class Sequencer(Generic[T]):
-    """Outcomes come in any order; only the contiguous finished run at the head leaves.
+    """Outcomes come in any order; only what is finished without a gap at the head leaves.
 
-    Works on the offsets that were really fetched: compaction and transaction markers leave gaps between them.
+    It works on the offsets that were really fetched: compaction and transaction markers leave gaps between them.
     """
 
     def __init__(self) -> None:
         self._expected: deque[int] = deque()
         self._finished: dict[int, T] = {}
         """Outcomes behind a gap."""
-        self._run: list[T] = []
-        """The contiguous finished run at the head."""
+        self._ready: list[T] = []
+        """Finished without a gap, from the head on."""
 
     def expect(self, offset: int) -> None:
         """A record was fetched. Raises ValueError if it does not follow those before."""
@@ -29,13 +29,13 @@ class Sequencer(Generic[T]):
         """The outcome of an expected record is known."""
         self._finished[offset] = outcome
         while self._expected and self._expected[0] in self._finished:
-            self._run.append(self._finished.pop(self._expected.popleft()))
+            self._ready.append(self._finished.pop(self._expected.popleft()))
 
     def ready(self) -> int:
         """How many outcomes `take` would return."""
-        return len(self._run)
+        return len(self._ready)
 
     def take(self) -> list[T]:
-        """Remove and return the contiguous finished run at the head, in offset order."""
-        run, self._run = self._run, []
-        return run
+        """Remove and return what is finished without a gap at the head, in offset order."""
+        ready, self._ready = self._ready, []
+        return ready

@@ -10,17 +10,17 @@ from aiokafka.structs import TopicPartition
 from prometheus_client import CollectorRegistry
 
 from streamgauge.kafka import admin_client, client_options, close_consumer, persistently
+from streamgauge.provisioning import check_for_worker
 from streamgauge.settings import KafkaSettings, TopicSettings
 from streamgauge.telemetry import serve_http, service_registry
-from streamgauge.topics import check
 from worker.metrics import Metrics
 from worker.model.session import OnnxModel, Scorer
 from worker.output import Origin
 from worker.partitions import Partitions
 from worker.pipeline import Pipeline
 from worker.settings import WorkerSettings
-from worker.slot import Credit
 from worker.start import Cluster, OpenWriter
+from worker.tenure import Credit
 from worker.transaction import Writer, fenced_writer
 
 log = structlog.get_logger(__name__)
@@ -52,7 +52,7 @@ class Worker:
         """Work until `stop` is set. Raises StreamgaugeError, perhaps in an exception group."""
         await asyncio.to_thread(self._model.verify)
         async with admin_client(self._kafka, stop) as admin:
-            topics = await persistently(lambda: check(admin, self._topics), self._kafka.connect_timeout_s)
+            topics = await persistently(lambda: check_for_worker(admin, self._topics), self._kafka.connect_timeout_s)
             output_bytes = min(int(topics[name].config["max.message.bytes"]) for name in self._topics.outputs)
             consumer = self._consumer()
             cluster = Cluster(

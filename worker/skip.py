@@ -9,9 +9,9 @@ from collections.abc import Iterable
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 
 from streamgauge.errors import ConfigurationError
+from streamgauge.groups import move_group
 from streamgauge.kafka import admin_client
 from streamgauge.settings import KafkaSettings, TopicSettings
-from streamgauge.topics import move_group
 
 PREFIX = "skip:"
 MAX_SKIPS = 100

@@ -9,8 +9,8 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 
-from streamgauge.errors import ConfigurationError
-from streamgauge.kafka import committed_offset
+from streamgauge.errors import TopicsUnfit
+from streamgauge.groups import committed_offset
 from worker.metrics import Metrics
 from worker.settings import WorkerSettings
 from worker.skip import skips_of
@@ -35,7 +35,7 @@ class Cluster:
 async def start_of(
     tp: TopicPartition, writer: Writer, cluster: Cluster, settings: WorkerSettings, metrics: Metrics
 ) -> tuple[int, frozenset[int]]:
-    """The first offset to read, and the offsets not to score. Raises ConfigurationError when nobody can know."""
+    """The first offset to read, and the offsets not to score. Raises TopicsUnfit when nobody can know."""
     committed = await committed_offset(cluster.admin, settings.group, tp)
     first: int = (await cluster.consumer.beginning_offsets([tp]))[tp]
     end: int = (await cluster.consumer.end_offsets([tp]))[tp]
@@ -45,9 +45,9 @@ async def start_of(
         await writer.commit([], OffsetAndMetadata(start, ""))
         return start, frozenset()
     if committed.offset > end:
-        raise ConfigurationError(
+        raise TopicsUnfit(
             f"group {settings.group} is at {committed.offset} of {tp.topic}-{tp.partition}, which ends at {end}: made "
-            "anew, or records were lost. Delete the group's offsets of it, then run: streamgauge topics create"
+            "anew, or records were lost. Delete the group's offsets of it; then"
         )
     lost = first - committed.offset
     if lost > 0:
@@ -62,8 +62,7 @@ def _first_start(tp: TopicPartition, first: int, end: int, cluster: Cluster, set
         return end
     if settings.start_from == "earliest" or tp.partition >= cluster.known_partitions:
         return first
-    raise ConfigurationError(
+    raise TopicsUnfit(
         f"group {settings.group} has no committed offset for {tp.topic}-{tp.partition}: starting anywhere might score "
-        "texts twice or skip some. Run `streamgauge topics create` for a new group, or choose "
-        "STREAMGAUGE_WORKER_START_FROM=earliest or latest"
+        "texts twice or skip some. Choose STREAMGAUGE_WORKER_START_FROM=earliest or latest; or, for a new group,"
     )

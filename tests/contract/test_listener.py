@@ -13,13 +13,13 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.admin import NewPartitions
 from prometheus_client import CollectorRegistry
 
-from feedback_listener import reading, service
+from feedback_listener import topic_reader
 from feedback_listener.service import Listener, serve
 from feedback_listener.settings import ListenerSettings
 from streamgauge.errors import ConfigurationError
 from streamgauge.events import Feedback, ModelRef, Position, Prediction, Timings, encode
 from streamgauge.kafka import admin_client
-from streamgauge.lifecycle import clock_ms
+from streamgauge.lifecycle import CLOCK, Clock
 from streamgauge.settings import TopicSettings
 from tests.cluster import Kafka, Stream
 
@@ -50,13 +50,13 @@ def label(message_id: str, value: str, source: str = "anna") -> bytes:
 
 @asynccontextmanager
 async def listening(
-    stream: Stream, store: Path | None = None, kind: type[Listener] = Listener, *, shard: str = "0/1"
+    stream: Stream, store: Path | None = None, *, shard: str = "0/1", clock: Clock = CLOCK
 ) -> AsyncIterator[tuple[Listener, CollectorRegistry]]:
     """A listener that has caught up when the block begins, and is stopped after it; without a store: a new one."""
     registry, stop = CollectorRegistry(), asyncio.Event()
     with TemporaryDirectory(prefix="streamgauge-") as folder:
         settings = ListenerSettings(store=store or Path(folder) / "listener.sqlite", shard=shard)
-        listener = kind(stream.kafka, stream.topics, settings, registry)
+        listener = Listener(stream.kafka, stream.topics, settings, registry, clock)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(listener.run(stop))
             await listener.applied()
@@ -163,7 +163,7 @@ async def test_committed_records_count_once_in_whatever_order_they_come(kafka: K
 
 async def test_partitions_that_are_added_are_read(kafka: Kafka, monkeypatch: pytest.MonkeyPatch) -> None:
     """More partitions need no restart, and nothing is read twice for it."""
-    monkeypatch.setattr(reading, "METADATA_MAX_AGE_MS", 100)
+    monkeypatch.setattr(topic_reader, "METADATA_MAX_AGE_MS", 100)
     stream = await Stream.create(kafka.bootstrap_servers, partitions=1)
     async with listening(stream) as (listener, registry):
         await predict(stream, [result("a")])
@@ -178,13 +178,12 @@ async def test_partitions_that_are_added_are_read(kafka: Kafka, monkeypatch: pyt
         assert matrix(registry) == {("m@1", "POSITIVE", "POSITIVE"): 2}
 
 
-async def test_what_is_older_than_the_window_is_not_read(kafka: Kafka, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_is_older_than_the_window_is_not_read(kafka: Kafka) -> None:
     """A listener that starts after the window has passed begins at the end, and is ready."""
     stream = await Stream.create(kafka.bootstrap_servers)
     await write_a_history(stream)
-    a_month_later_ms = clock_ms() + 30 * 86_400_000
-    monkeypatch.setattr(service, "clock_ms", lambda: a_month_later_ms)
-    async with listening(stream) as (listener, registry):
+    a_month_later_ms = CLOCK.wall_ms() + 30 * 86_400_000
+    async with listening(stream, clock=Clock(wall_ms=lambda: a_month_later_ms)) as (listener, registry):
         assert listener.ready() is None
         assert total(registry, "labels") == 0
         assert listener.snapshot() == (0, 0)
@@ -227,13 +226,13 @@ async def test_the_event_loop_has_its_turn_after_each_poll(kafka: Kafka, monkeyp
     """However much has been fetched: a scrape does not wait until all of it has been read."""
     stream = await Stream.create(kafka.bootstrap_servers)
     async with AIOKafkaProducer(bootstrap_servers=stream.kafka.bootstrap_servers) as producer:
-        labels = [label(str(number), "POSITIVE") for number in range(10 * reading.SLICE_RECORDS)]
+        labels = [label(str(number), "POSITIVE") for number in range(10 * topic_reader.SLICE_RECORDS)]
         sent = [await producer.send(stream.topics.feedback, value, partition=0) for value in labels]
         await asyncio.gather(*sent)
     polls = most = 0
-    poll = reading.Reader.poll
+    poll = topic_reader.TopicReader.poll
 
-    async def counted(self: reading.Reader, timeout_ms: int) -> object:
+    async def counted(self: topic_reader.TopicReader, timeout_ms: int) -> object:
         nonlocal polls
         polls += 1
         return await poll(self, timeout_ms)
@@ -245,7 +244,7 @@ async def test_the_event_loop_has_its_turn_after_each_poll(kafka: Kafka, monkeyp
             await asyncio.sleep(0)
             most = max(most, polls - before)
 
-    monkeypatch.setattr(reading.Reader, "poll", counted)
+    monkeypatch.setattr(topic_reader.TopicReader, "poll", counted)
     async with asyncio.TaskGroup() as tasks:
         watching = tasks.create_task(watch())
         async with listening(stream):

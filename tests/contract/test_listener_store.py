@@ -4,6 +4,7 @@ import asyncio
 import sqlite3
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aiokafka.admin import NewTopic
@@ -11,9 +12,11 @@ from prometheus_client import CollectorRegistry
 
 from feedback_listener import service
 from feedback_listener.join import Stream as Topic
+from feedback_listener.progress import Progress
 from feedback_listener.service import Listener
 from feedback_listener.settings import ListenerSettings
 from feedback_listener.store import discard
+from feedback_listener.totals import Positions
 from streamgauge.errors import ConfigurationError
 from streamgauge.kafka import admin_client
 from tests.cluster import Kafka, Stream, until
@@ -107,7 +110,7 @@ async def test_a_second_listener_on_one_file_is_refused(
     kafka: Kafka, store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It names the setting; the first goes on."""
-    monkeypatch.setattr("feedback_listener.tables.LOCK_TIMEOUT_S", 0.1)
+    monkeypatch.setattr("feedback_listener.database.LOCK_TIMEOUT_S", 0.1)
     stream = await Stream.create(kafka.bootstrap_servers)
     async with listening(stream, store) as (listener, _registry):
         with pytest.raises(ExceptionGroup) as raised:
@@ -148,18 +151,24 @@ async def test_shards_and_copies_show_the_same_as_one_listener(kafka: Kafka, tmp
         }
 
 
-class ReadyByLastRecord(Listener):
-    """Wrong on purpose: takes the last record's offset + 1 for how far it has come."""
+class ReadyByLastRecord(Progress):
+    """Wrong on purpose: takes the last record's offset + 1 for how far the listener has come."""
 
-    def _missing(self, ends: dict[tuple[Topic, int], int]) -> dict[tuple[Topic, int], int]:
+    def __init__(self, listener: Listener) -> None:
+        super().__init__()
+        self._listener = listener
+        self.asked = 0
+
+    def come(self, positions: Positions, *others: Any) -> None:
+        self.asked += 1
+        assert self._listener._store
+        one = self._listener._store._tables.one
         last = {
-            (stream, partition): self._store._tables._one(  # type: ignore[union-attr]
-                f'SELECT coalesce(max("offset") + 1, 0) FROM {table} WHERE partition = ?', (partition,)
-            )
+            (stream, partition): one(f'SELECT max("offset") + 1 FROM {table} WHERE partition = ?', (partition,)) or 0
             for stream, table in ((Topic.RESULTS, "predictions"), (Topic.FEEDBACK, "labels"))
             for partition in range(2)
         }
-        return {key: end for key, end in ends.items() if last[key] < end}
+        super().come(last, *others)
 
 
 async def test_readiness_by_the_last_record_never_comes(kafka: Kafka, store: Path, tmp_path: Path) -> None:
@@ -167,13 +176,14 @@ async def test_readiness_by_the_last_record_never_comes(kafka: Kafka, store: Pat
     stream, stop = await Stream.create(kafka.bootstrap_servers), asyncio.Event()
     await write_a_history(stream)
     async with listening(stream, store) as (right, _registry):
-        positions = dict(right.numbers.positions)
+        positions = dict(right.totals.positions)
     settings = ListenerSettings(store=tmp_path / "wrong.sqlite")
-    wrong = ReadyByLastRecord(stream.kafka, stream.topics, settings, CollectorRegistry())
+    listener = Listener(stream.kafka, stream.topics, settings, CollectorRegistry())
+    listener._progress = wrong = ReadyByLastRecord(listener)
     async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(wrong.run(stop))
-        await until(lambda: wrong.numbers.positions == positions)
-        turn = wrong._last_turn_s
-        await until(lambda: (wrong._last_turn_s or 0) > (turn or 0) + 1)
-        assert wrong.ready() is not None
+        tasks.create_task(listener.run(stop))
+        await until(lambda: listener.totals.positions == positions)
+        asked = wrong.asked
+        await until(lambda: wrong.asked > asked + 3)
+        assert listener.ready() is not None
         stop.set()

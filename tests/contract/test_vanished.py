@@ -19,7 +19,7 @@ from aiokafka.structs import TopicPartition
 from structlog.testing import capture_logs
 
 from streamgauge.kafka import admin_client
-from streamgauge.topics import make_right
+from streamgauge.provisioning import make_right
 from tests.cluster import Kafka, Stream, until, worker_refusal
 from tests.contract.test_worker import running
 from tests.echo import EchoModel, echo_probability

@@ -204,7 +204,7 @@ async def test_other_settings_of_a_topic_survive(kafka: Kafka) -> None:
     """`topics create` repairs what it knows and leaves the rest of a topic's configuration alone."""
     from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
-    from streamgauge.topics import describe, make_right
+    from streamgauge.provisioning import describe, make_right
 
     stream = await Stream.create(kafka.bootstrap_servers)
     async with admin_client(stream.kafka) as admin:

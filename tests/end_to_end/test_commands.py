@@ -12,8 +12,10 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 
 from streamgauge.commands.cli import app
 from tests.cluster import Kafka, Stream
@@ -74,9 +76,13 @@ def get(port: int, path: str) -> tuple[int, str]:
         return error.code, error.read().decode()
 
 
-@pytest.mark.parametrize(
-    "command", [*(c.callback.__name__ for c in app.registered_commands if c.callback), "topics create"]
-)
+def every_command(group: Any, path: str = "") -> Iterator[str]:
+    """The commands of a group and of the groups in it, as they are typed."""
+    for name, command in group.commands.items():
+        yield from every_command(command, f"{name} ") if hasattr(command, "commands") else [path + name]
+
+
+@pytest.mark.parametrize("command", [*every_command(typer.main.get_command(app))])
 def test_help_shows_examples(command: str) -> None:
     """Every command explains itself with an example."""
     shown = run(*command.split(), "--help")

@@ -16,9 +16,9 @@ from pathlib import Path
 import pytest
 
 from feedback_listener import store
+from feedback_listener.decoding import RecordBatch
 from feedback_listener.join import Changes
 from feedback_listener.tables import Tables
-from feedback_listener.wire import Batch
 from tests import truth
 from tests.replica import Replica
 from tests.truth import DAY_MS, HOUR_MS, Labelled, Record, Scored
@@ -31,9 +31,9 @@ CLASSES = ("NEGATIVE", "POSITIVE")
 class CountsApart(Tables):
     """Wrong on purpose: the counts follow the rows and positions in a transaction of their own."""
 
-    _later: tuple[Batch, Changes] | None = None
+    _later: tuple[RecordBatch, Changes] | None = None
 
-    def add(self, batch: Batch, changes: Changes) -> None:
+    def add(self, batch: RecordBatch, changes: Changes) -> None:
         self._later = batch, changes
 
     @contextmanager

@@ -9,8 +9,8 @@ from aiokafka.errors import KafkaTimeoutError
 from aiokafka.producer.sender import SendProduceReqHandler
 
 from tests.faults.holding_model import HOLD, HoldingModel
-from worker.intake import Record
-from worker.slot import Outcome, Slot
+from worker.outcomes import InputRecord, Outcome
+from worker.tenure import Tenure
 
 log = structlog.get_logger(__name__)
 
@@ -39,26 +39,26 @@ def fail_delivery(nth: int) -> None:
 
 def release_at(offset: int, model: HoldingModel) -> None:
     """Held texts leave the model when the outcome of `offset` is known."""
-    finish = Slot.finish
+    finish = Tenure.finish
 
-    def then_release(self: Slot, outcome: Outcome) -> None:
+    def then_release(self: Tenure, outcome: Outcome) -> None:
         finish(self, outcome)
         if outcome.record.offset == offset:
             model.release()
 
-    mock.patch.object(Slot, "finish", then_release).start()
+    mock.patch.object(Tenure, "finish", then_release).start()
 
 
 def release_when_reopened(model: HoldingModel) -> None:
     """Held texts leave the model when a later epoch fetches their record: their outcome comes too late."""
-    admit = Slot.admit
+    admit = Tenure.admit
     first: set[int] = set()
 
-    def then_release(self: Slot, record: Record) -> None:
+    def then_release(self: Tenure, record: InputRecord) -> None:
         admit(self, record)
         if HOLD.encode() in (record.value or b""):
             first.add(self.epoch)
             if len(first) > 1:
                 model.release()
 
-    mock.patch.object(Slot, "admit", then_release).start()
+    mock.patch.object(Tenure, "admit", then_release).start()

@@ -13,10 +13,10 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka.structs import TopicPartition
 
 import feedback_listener.service
-from feedback_listener.numbers import Positions
-from feedback_listener.reading import Reader
 from feedback_listener.service import serve
 from feedback_listener.settings import ListenerSettings
+from feedback_listener.topic_reader import TopicReader
+from feedback_listener.totals import Positions
 from streamgauge.lifecycle import run
 from streamgauge.settings import KafkaSettings, LogSettings, TopicSettings
 from streamgauge.telemetry import set_up_logging
@@ -33,7 +33,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """The control: where it goes on is what it last committed to Kafka, not what stands in the store."""
 
 
-class PositionsFromKafka(Reader):
+class PositionsFromKafka(TopicReader):
     """Wrong on purpose: rows and positions change in two places, one after the other."""
 
     def __init__(self, kafka: KafkaSettings, *arguments: Any) -> None:
@@ -63,7 +63,7 @@ def main() -> None:
     plan = msgspec.json.decode(sys.argv[1], type=Plan)
     set_up_logging(LogSettings(format="json"))
     if plan.positions_from_kafka:
-        vars(feedback_listener.service)["Reader"] = PositionsFromKafka
+        vars(feedback_listener.service)["TopicReader"] = PositionsFromKafka
     kafka, topics = KafkaSettings(bootstrap_servers=plan.bootstrap_servers), TopicSettings(prefix=plan.prefix)
     settings = ListenerSettings(http_host="127.0.0.1", http_port=0, store=Path(plan.store), shard=plan.shard)
     run(lambda stop: serve(kafka, topics, settings, stop))

@@ -11,7 +11,7 @@ from typing import Any, Self
 import aiohttp
 import msgspec
 
-from feedback_listener.reconcile import Shown, read_metrics
+from feedback_listener.reconcile import Scraped, read_metrics
 from streamgauge.errors import StreamgaugeError
 from tests.cluster import ROOT, Stream, until
 from tests.faults.listener_process import Plan
@@ -71,7 +71,7 @@ class ListenerProcess:
         [port] = re.findall(r'"port": (\d+), "event": "http.serving"', self.log)
         return f"http://127.0.0.1:{port}"
 
-    async def shown_at(self, ends: dict[tuple[str, int], int]) -> Shown:
+    async def shown_at(self, ends: dict[tuple[str, int], int]) -> Scraped:
         """Its numbers once it has come to these offsets of its partitions."""
         while True:
             try:

@@ -16,8 +16,11 @@ from typing import Any
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.structs import TopicPartition
 
-from streamgauge.broker.embedded import EmbeddedKafka, Node
-from streamgauge.topics import OUTPUT_MARGIN_BYTES, Change, apply, transactional_id
+from streamgauge.broker.embedded import EmbeddedKafka
+from streamgauge.broker.node import Node
+from streamgauge.groups import transactional_id
+from streamgauge.provisioning import apply
+from streamgauge.topics import OUTPUT_MARGIN_BYTES, Change
 from tests.cluster import Stream, until
 from tests.faults.replica import Replica
 from tests.faults.soak_cluster import ask, in_sync, leads_nothing

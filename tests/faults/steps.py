@@ -13,10 +13,10 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.conn import AIOKafkaConnection
 from aiokafka.protocol.transaction import EndTxnRequest
 
-import streamgauge.kafka
+import streamgauge.groups
 import worker.start
 from tests.faults.holding_model import HoldingModel
-from worker.slot import Slot
+from worker.tenure import Tenure
 
 log = structlog.get_logger(__name__)
 
@@ -83,7 +83,7 @@ def _scoring(strike: Strike, model: HoldingModel) -> None:
 
 def _between(strike: Strike, _model: HoldingModel) -> None:
     """Between the fence and the reading of the committed offset."""
-    original = streamgauge.kafka.committed_offset
+    original = streamgauge.groups.committed_offset
 
     async def hurt(*args: Any) -> Any:
         strike()
@@ -107,10 +107,10 @@ def _commit_sent(strike: Strike, _model: HoldingModel) -> None:
 
 def _draining(strike: Strike, model: HoldingModel) -> None:
     """Before the commit of what was in the model when the partitions were taken away."""
-    retire, commit_transaction = Slot.retire, AIOKafkaProducer.commit_transaction
+    retire, commit_transaction = Tenure.retire, AIOKafkaProducer.commit_transaction
     retired = False
 
-    def let_go(self: Slot) -> None:
+    def let_go(self: Tenure) -> None:
         nonlocal retired
         retired = True
         retire(self)
@@ -121,7 +121,7 @@ def _draining(strike: Strike, model: HoldingModel) -> None:
             strike()
         await commit_transaction(self)
 
-    mock.patch.object(Slot, "retire", let_go).start()
+    mock.patch.object(Tenure, "retire", let_go).start()
     mock.patch.object(AIOKafkaProducer, "commit_transaction", hurt).start()
 
 

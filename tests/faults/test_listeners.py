@@ -14,7 +14,7 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.structs import TopicPartition
 
-from feedback_listener.reconcile import Shown
+from feedback_listener.reconcile import Scraped
 from feedback_listener.store import discard
 from tests.cluster import ROOT, Kafka, Stream
 from tests.contract.test_listener import write_a_history
@@ -90,7 +90,7 @@ async def ends(stream: Stream) -> dict[tuple[str, int], int]:
         return {(tp.topic, tp.partition): end for tp, end in (await consumer.end_offsets(tps)).items()}
 
 
-def total(shown: list[Shown], name: str, *by: str) -> Counter[tuple[str, ...]]:
+def total(shown: list[Scraped], name: str, *by: str) -> Counter[tuple[str, ...]]:
     """A series over the whole window, summed by some of its labels."""
     found: Counter[tuple[str, ...]] = Counter()
     for listener in shown:

@@ -10,16 +10,18 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 
 import worker.service
-import worker.slot
 import worker.start
+import worker.tenure
 import worker.transaction
-from streamgauge.kafka import admin_client, committed_offset
+from streamgauge.groups import committed_offset
+from streamgauge.kafka import admin_client
 from streamgauge.settings import KafkaSettings, TopicSettings
+from worker.outcomes import Outcome
 from worker.output import OutputRecord
-from worker.publish import Publishing
+from worker.publish import Publisher
 from worker.sequencer import Sequencer
 from worker.settings import WorkerSettings
-from worker.slot import Outcome, Slot
+from worker.tenure import Tenure
 from worker.transaction import Writer
 
 
@@ -52,22 +54,22 @@ def offset_before_fence() -> None:
 class HighestFinished:
     """A writer that commits past whatever has an outcome, gaps before it or not."""
 
-    def __init__(self, slot: Slot, writer: Writer) -> None:
-        self._slot, self._writer = slot, writer
+    def __init__(self, tenure: Tenure, writer: Writer) -> None:
+        self._tenure, self._writer = tenure, writer
 
     async def commit(self, records: Sequence[OutputRecord], next_offset: OffsetAndMetadata) -> None:
-        highest = max(self._slot._sequencer._finished, default=-1)
+        highest = max(self._tenure._sequencer._finished, default=-1)
         await self._writer.commit(records, OffsetAndMetadata(max(next_offset.offset, highest + 1), ""))
 
 
 def highest_finished() -> None:
-    """Commits the highest finished offset, not the end of the contiguous run."""
-    right = Publishing._commit
+    """Commits the highest finished offset, not the end of what is finished without a gap."""
+    right = Publisher._commit
 
-    async def commit(self: Publishing, slot: Slot, writer: Writer, run: list[Outcome]) -> None:
-        await right(self, slot, HighestFinished(slot, writer), run)
+    async def commit(self: Publisher, tenure: Tenure, writer: Writer, outcomes: list[Outcome]) -> None:
+        await right(self, tenure, HighestFinished(tenure, writer), outcomes)
 
-    mock.patch.object(Publishing, "_commit", commit).start()
+    mock.patch.object(Publisher, "_commit", commit).start()
 
 
 def unawaited_send() -> None:
@@ -97,38 +99,38 @@ class Endless(Sequencer[Outcome]):
 
     def _advance(self) -> None:
         while self._expected and self._expected[0] in self._finished:
-            self._run.append(self._finished[self._expected.popleft()])
+            self._ready.append(self._finished[self._expected.popleft()])
 
 
 def no_epoch() -> None:
     """A partition's order outlives its epochs, and late outcomes of an old epoch are taken into the new one."""
     orders: dict[TopicPartition, Endless] = {}
-    current: dict[TopicPartition, Slot] = {}
-    begin = Slot.__init__
+    current: dict[TopicPartition, Tenure] = {}
+    begin = Tenure.__init__
 
-    def begin_again(self: Slot, partition: TopicPartition, *args: Any) -> None:
+    def begin_again(self: Tenure, partition: TopicPartition, *args: Any) -> None:
         begin(self, partition, *args)
         self._sequencer = orders.setdefault(partition, Endless())
         current[partition] = self
 
-    def finish(self: Slot, outcome: Outcome) -> None:
+    def finish(self: Tenure, outcome: Outcome) -> None:
         orders[self.partition].finish(outcome.record.offset, outcome)
         current[self.partition]._changed.set()
 
-    mock.patch.object(Slot, "__init__", begin_again).start()
-    mock.patch.object(Slot, "finish", finish).start()
+    mock.patch.object(Tenure, "__init__", begin_again).start()
+    mock.patch.object(Tenure, "finish", finish).start()
 
 
 class Unordered(Sequencer[Outcome]):
     """Hands outcomes out in the order in which they finish."""
 
     def finish(self, offset: int, outcome: Outcome) -> None:
-        self._run.append(outcome)
+        self._ready.append(outcome)
 
 
 def no_sequencer() -> None:
     """Outcomes are published as they come."""
-    mock.patch.object(worker.slot, "Sequencer", Unordered).start()
+    mock.patch.object(worker.tenure, "Sequencer", Unordered).start()
 
 
 VARIANTS: dict[str, Callable[[], None]] = {

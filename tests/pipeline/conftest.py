@@ -9,16 +9,16 @@ from prometheus_client import CollectorRegistry
 
 from tests.echo import EchoModel
 from tests.records import FakeRecord
-from worker.intake import Record
 from worker.metrics import Metrics
+from worker.outcomes import InputRecord
 from worker.pipeline import Pipeline
 from worker.settings import WorkerSettings
-from worker.slot import Credit, Slot
+from worker.tenure import Credit, Tenure
 
 
 @dataclass
 class Bench:
-    """A pipeline with one slot."""
+    """A pipeline with one tenure."""
 
     model: EchoModel = field(default_factory=EchoModel)
     registry: CollectorRegistry = field(default_factory=CollectorRegistry)
@@ -28,15 +28,15 @@ class Bench:
         self.metrics = Metrics(self.registry, self.model.ref, self.model.labels)
         self.pipeline = Pipeline(self.model, settings, self.metrics)
         self.credit = Credit(1000, 1_000_000)
-        self.slot = Slot(TopicPartition("sentiment.input", 0), self.credit, 0)
+        self.tenure = Tenure(TopicPartition("sentiment.input", 0), self.credit, 0)
 
-    async def source(self, values: Sequence[bytes | None]) -> AsyncIterator[list[tuple[Slot, list[Record]]]]:
+    async def source(self, values: Sequence[bytes | None]) -> AsyncIterator[list[tuple[Tenure, list[InputRecord]]]]:
         """Polls of ten records each, then the end."""
         for start in range(0, len(values), 10):
-            records: list[Record] = [
+            records: list[InputRecord] = [
                 FakeRecord(value, offset=start + number) for number, value in enumerate(values[start : start + 10])
             ]
-            yield [(self.slot, records)]
+            yield [(self.tenure, records)]
 
 
 @pytest.fixture

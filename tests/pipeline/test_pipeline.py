@@ -13,24 +13,23 @@ from streamgauge.settings import TopicSettings
 from tests.echo import EchoModel, echo_probability
 from tests.pipeline.conftest import Bench
 from tests.records import FakeRecord
-from worker.intake import Accepted, Refused
 from worker.model.session import InferenceError, Probabilities, TokenIds
+from worker.outcomes import Accepted, Outcome, Refused, Scored
 from worker.output import Origin, OutputRecord
 from worker.pipeline import chunks
-from worker.publish import Publishing
+from worker.publish import Publisher
 from worker.settings import WorkerSettings
-from worker.slot import Outcome, Scored
 
 MakeBench = Callable[..., Bench]
 
 
 async def run_all(bench: Bench, values: Sequence[bytes | None]) -> list[Outcome]:
-    """Feed all values, let the stream end, and take what the slot hands out."""
+    """Feed all values, let the stream end, and take what the tenure hands out."""
     async with asyncio.TaskGroup() as stages:
         stages.create_task(bench.pipeline.intake(bench.source(values)))
         for _ in range(2):
             stages.create_task(bench.pipeline.infer())
-    return await bench.slot.run(enough=1, not_before_s=0)
+    return await bench.tenure.next_outcomes(enough=1, not_before_s=0)
 
 
 async def test_the_end_of_the_source_drains_every_stage(make_bench: MakeBench) -> None:
@@ -100,20 +99,20 @@ class HeldModel(EchoModel):
 
 
 async def test_a_revoke_leaves_what_is_not_in_the_model(make_bench: MakeBench) -> None:
-    """Retired in the middle of a batch, a slot hands out that batch and nothing behind it."""
+    """Retired in the middle of a batch, a tenure hands out that batch and nothing behind it."""
     bench = make_bench(model := HeldModel())
     texts = [b"w " * 40 for _ in range(50)]
     async with asyncio.TaskGroup() as stages:
         stages.create_task(bench.pipeline.intake(bench.source(texts)))
         stages.create_task(bench.pipeline.infer())
         await asyncio.to_thread(model.entered.wait)
-        bench.slot.retire()
+        bench.tenure.retire()
         bench.pipeline.discard_unwanted()
-        handed_out = stages.create_task(bench.slot.run(enough=1000, not_before_s=float("inf")))
+        handed_out = stages.create_task(bench.tenure.next_outcomes(enough=1000, not_before_s=float("inf")))
         model.released.set()
     assert [outcome.record.offset for outcome in handed_out.result()] == [0]
-    assert await bench.slot.run(enough=1000, not_before_s=float("inf")) == []
-    bench.slot.close()
+    assert await bench.tenure.next_outcomes(enough=1000, not_before_s=float("inf")) == []
+    bench.tenure.close()
     assert (bench.credit.records, bench.credit.bytes) == (0, 0)
 
 
@@ -128,10 +127,10 @@ async def test_padding_and_tokens_are_counted(make_bench: MakeBench) -> None:
 
 def test_chunks_are_bounded_in_texts_and_characters(make_bench: MakeBench) -> None:
     """Whatever the texts' sizes, a tokenizer's work is bounded; nothing is lost, and order holds."""
-    slot = make_bench().slot
+    tenure = make_bench().tenure
     texts = ["x"] * 300 + ["y" * 100_000] * 3 + ["z" * 200_000]
-    cut = list(chunks([(slot, Accepted(FakeRecord(), "", text, None)) for text in texts]))
-    assert [accepted.text for chunk in cut for _slot, accepted in chunk] == texts
+    cut = list(chunks([(tenure, Accepted(FakeRecord(), "", text, None)) for text in texts]))
+    assert [accepted.text for chunk in cut for _tenure, accepted in chunk] == texts
     assert [len(chunk) for chunk in cut] == [256, 45, 1, 1, 1]
 
 
@@ -150,8 +149,8 @@ async def test_what_is_committed_is_counted(make_bench: MakeBench) -> None:
         stages.create_task(bench.pipeline.intake(bench.source([b"a fine film"] * 30 + [b""])))
         stages.create_task(bench.pipeline.infer())
     origin = Origin("g", "w", bench.model.ref, bench.model.labels)
-    publishing = Publishing(WorkerSettings(), TopicSettings(), origin, bench.metrics, bench.slot.retire)
-    await publishing.run(bench.slot, MemoryWriter())
+    publisher = Publisher(WorkerSettings(), TopicSettings(), origin, bench.metrics, bench.tenure.retire)
+    await publisher.publish(bench.tenure, MemoryWriter())
     read = bench.registry.get_sample_value
     for stage in ("tokenize", "queue", "infer", "wait"):
         assert read("streamgauge_stage_seconds_count", {"stage": stage}) == 30

@@ -7,19 +7,20 @@ from hypothesis import strategies as st
 
 from streamgauge.events import MAX_ID_CHARS, Reason
 from tests.records import FakeRecord
-from worker.intake import Accepted, Headers, Refused, read
+from worker.intake import decode
+from worker.outcomes import Accepted, Headers, Refused
 
 LIMIT_BYTES = 1000
 
 
 def accepted(value: bytes | None, headers: Headers = ()) -> Accepted:
-    outcome = read(FakeRecord(value, offset=7, headers=headers), max_text_bytes=LIMIT_BYTES)
+    outcome = decode(FakeRecord(value, offset=7, headers=headers), max_text_bytes=LIMIT_BYTES)
     assert isinstance(outcome, Accepted)
     return outcome
 
 
 def refused(value: bytes | None, headers: Headers = ()) -> Refused:
-    outcome = read(FakeRecord(value, headers=headers), max_text_bytes=LIMIT_BYTES)
+    outcome = decode(FakeRecord(value, headers=headers), max_text_bytes=LIMIT_BYTES)
     assert isinstance(outcome, Refused)
     return outcome
 
@@ -99,7 +100,7 @@ def test_odd_unicode_is_text(value: bytes, text: str) -> None:
 @given(st.binary())
 def test_any_bytes_have_an_outcome(value: bytes) -> None:
     """No bytes stop the stream, and no explanation quotes the text."""
-    outcome = read(FakeRecord(value), max_text_bytes=LIMIT_BYTES)
+    outcome = decode(FakeRecord(value), max_text_bytes=LIMIT_BYTES)
     assert isinstance(outcome, Accepted | Refused)
 
 

@@ -2,14 +2,11 @@
 
 from collections.abc import Sequence
 
-from aiokafka.structs import TopicPartition
-
 from streamgauge.events import ModelRef, Reason, decode_measurement, decode_prediction, last_header
 from streamgauge.settings import TopicSettings
 from tests.records import FakeRecord
-from worker.intake import Refused
+from worker.outcomes import Encoded, Outcome, Refused, Scored
 from worker.output import Origin, OutputRecord, output_records
-from worker.slot import Credit, Encoded, Outcome, Scored, Slot
 
 ORIGIN = Origin("shop", "worker-1", ModelRef(name="m", version="1", digest="sha256:0"), ("NEGATIVE", "POSITIVE"))
 TOPICS = TopicSettings()
@@ -19,13 +16,12 @@ NOW_S = 1_700_000_000.25
 def scored(offset: int, positive: float, *, truncated: bool = False, traceparent: bytes | None = None) -> Scored:
     headers = [("traceparent", b"old"), ("traceparent", traceparent)] if traceparent else []
     record = FakeRecord(b"SECRET", offset=offset, headers=headers)
-    slot = Slot(TopicPartition("sentiment.input", 0), Credit(10, 10_000), 0)
-    text = Encoded(slot, record, f"id-{offset}", {"shop": 1}, [1, 2, 3], truncated, 0.001, 0.0)
+    text = Encoded(record, f"id-{offset}", {"shop": 1}, [1, 2, 3], truncated, 0.001, 0.0)
     return Scored(text, [1 - positive, positive], queue_s=0.02, infer_s=0.004, padded_tokens=5, scored_at_s=1.0)
 
 
-def write(run: Sequence[Outcome]) -> list[OutputRecord]:
-    return output_records(run, ORIGIN, TOPICS, NOW_S)
+def write(outcomes: Sequence[Outcome]) -> list[OutputRecord]:
+    return output_records(outcomes, ORIGIN, TOPICS, NOW_S)
 
 
 def test_results_tell_all_but_the_text() -> None:
@@ -60,9 +56,9 @@ def test_a_dead_letter_is_the_record_as_it_came() -> None:
 
 
 def test_the_metric_event_adds_up() -> None:
-    """One event covers the run: records by outcome, tokens, times, and latencies by bucket."""
-    run: list[Outcome] = [scored(3, 0.75), Refused(FakeRecord(offset=4), Reason.EMPTY_TEXT, ""), scored(9, 0.1)]
-    *outputs, last = write(run)
+    """One event covers the transaction: records by outcome, tokens, times, and latencies by bucket."""
+    outcomes: list[Outcome] = [scored(3, 0.75), Refused(FakeRecord(offset=4), Reason.EMPTY_TEXT, ""), scored(9, 0.1)]
+    *outputs, last = write(outcomes)
     assert [output.topic for output in outputs] == ["sentiment.results", "sentiment.dead-letter", "sentiment.results"]
     measured = decode_measurement(last.value or b"")
     assert (last.topic, last.key) == ("sentiment.metrics", b"worker-1")

@@ -189,7 +189,7 @@ async def test_missing_topic(kafka: FakeKafka) -> None:
     """Without its topic nothing is sent, and the command that makes it is named."""
     kafka.topics = []
 
-    with pytest.raises(ConfigurationError, match=r"topic sentiment\.input does not exist; run: streamgauge topics"):
+    with pytest.raises(ConfigurationError, match=r"topic sentiment\.input does not exist\nrun: streamgauge topics"):
         async with publisher_of() as publisher:
             await publisher.text(Sample("good"))
 

@@ -9,9 +9,9 @@ from unittest.mock import patch
 
 import pytest
 
+from feedback_listener.decoding import ScoredBy
 from feedback_listener.join import Kind
 from feedback_listener.store import Store, StoreUnusable, discard
-from feedback_listener.wire import ScoredBy
 from streamgauge.errors import ConfigurationError, StreamgaugeError
 from tests.cluster import ROOT
 from tests.replica import Replica
@@ -136,7 +136,7 @@ def test_a_second_process_is_refused(path: Path) -> None:
     """It says which setting to change; the first one does not notice."""
     replica = Replica(path, NOW_MS, WINDOW_MS)
     second = (
-        "import sys; from pathlib import Path; from feedback_listener import tables; tables.LOCK_TIMEOUT_S = 0.1\n"
+        "import sys; from pathlib import Path; from feedback_listener import database; database.LOCK_TIMEOUT_S = 0.1\n"
         "from feedback_listener.store import Store\n"
         f"Store(Path(sys.argv[1]), 'a cluster', {WINDOW_MS}, {NOW_MS})"
     )

@@ -7,7 +7,7 @@ from streamgauge.events import Reason
 from tests.records import FakeRecord
 from tests.unit.test_output import ORIGIN, TOPICS, scored
 from tests.unit.test_output import write as outputs
-from worker.intake import Refused
+from worker.outcomes import Refused
 
 
 def test_results_and_metrics_in_a_line() -> None:

@@ -1,17 +1,35 @@
-"""What must be done to topics, and what a worker refuses to start on."""
+"""What must be done to topics, and on which topics worker and listener refuse to start."""
 
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from streamgauge.errors import StreamgaugeError
-from streamgauge.settings import TopicSettings
-from streamgauge.topics import Topic, describe, desired, plan, violations
+from streamgauge.provisioning import describe
+from streamgauge.settings import DAY_MS, TopicSettings
+from streamgauge.topics import Topic, desired, listener_violations, plan, worker_violations
 
 SETTINGS = TopicSettings()
-WANTED = {topic.name: topic for topic in desired(SETTINGS, partitions=4, replication_factor=3)}
+WANTED = {topic.name: topic for topic in desired(SETTINGS, 4, 3, {})}
+AMOUNTS = st.sampled_from(["-1", "0", "1", str(DAY_MS), str(8 * DAY_MS), str(2**63 - 1)])
+CONFIGURED = st.fixed_dictionaries(
+    {
+        "cleanup.policy": st.sampled_from(["delete", "compact", "compact,delete"]),
+        "compression.type": st.sampled_from(["uncompressed", "producer", "gzip"]),
+        "max.message.bytes": st.sampled_from(["0", "1048588", "9000000"]),
+        "message.timestamp.after.max.ms": AMOUNTS.filter(lambda amount: amount != "-1"),
+        "message.timestamp.before.max.ms": AMOUNTS.filter(lambda amount: amount != "-1"),
+        "message.timestamp.type": st.sampled_from(["CreateTime", "LogAppendTime"]),
+        "min.insync.replicas": st.sampled_from(["1", "2", "3"]),
+        "retention.bytes": AMOUNTS,
+        "retention.ms": AMOUNTS,
+    }
+)
+"""The settings of a topic that exists, as users may have left them."""
 
 
 def changed(name: str, **other: object) -> dict[str, Topic]:
@@ -23,6 +41,45 @@ def with_config(name: str, **config: str) -> dict[str, Topic]:
     return changed(name, config={**WANTED[name].config, **overrides})
 
 
+def amount(setting: str) -> float:
+    return float("inf") if setting == "-1" else float(setting)
+
+
+@st.composite
+def clusters(draw: st.DrawFn) -> dict[str, Topic]:
+    """Topics as users may have left them; some do not exist."""
+    names = draw(st.sets(st.sampled_from(SETTINGS.every)))
+    return {name: Topic(name, draw(st.integers(1, 9)), draw(CONFIGURED)) for name in names}
+
+
+def made_right(existing: dict[str, Topic], partitions: int) -> dict[str, Topic]:
+    """The topics after every planned change."""
+    after = dict(existing)
+    for change in plan(desired(SETTINGS, partitions, 3, existing), existing):
+        before = after.get(change.topic, Topic(change.topic, 0, {}))
+        config = {**before.config, **(change.config or {})}
+        after[change.topic] = Topic(change.topic, change.partitions or before.partitions, config)
+    return after
+
+
+@given(clusters(), st.integers(1, 9))
+def test_topics_create_mends_whatever_worker_and_listener_refuse(existing: dict[str, Topic], partitions: int) -> None:
+    """However the topics were left, after it nothing is refused and nothing is left to do."""
+    after = made_right(existing, partitions)
+    assert [*worker_violations(SETTINGS, after), *listener_violations(SETTINGS, after)] == []
+    assert plan(desired(SETTINGS, partitions, 3, after), after) == []
+
+
+@given(clusters(), st.integers(1, 9))
+def test_topics_create_takes_nothing_away(existing: dict[str, Topic], partitions: int) -> None:
+    """No retention is shortened, no limit lowered, no partition removed, whatever users have set; -1 is no limit."""
+    after = made_right(existing, partitions)
+    for name, before in existing.items():
+        assert after[name].partitions >= before.partitions
+        for key in ("retention.ms", "retention.bytes", "max.message.bytes", "min.insync.replicas"):
+            assert amount(after[name].config[key]) >= amount(before.config[key])
+
+
 def test_topics_are_created_once() -> None:
     """All topics are missing at first; once they are there, there is nothing to do."""
     wanted = list(WANTED.values())
@@ -31,33 +88,45 @@ def test_topics_are_created_once() -> None:
 
 
 def test_a_plan_repairs_only_what_is_wrong() -> None:
-    """Partitions are added, never removed; configuration is changed where it differs, and what else is set stays."""
+    """Partitions are added, configuration is changed where a guarantee needs it, and all else that is set stays."""
     [change] = plan(list(WANTED.values()), changed(SETTINGS.input, partitions=2))
     assert (change.topic, change.partitions, change.config, change.new) == (SETTINGS.input, 4, None, False)
     assert plan(list(WANTED.values()), changed(SETTINGS.input, partitions=9)) == []
     [change] = plan(list(WANTED.values()), with_config(SETTINGS.input, compression_type="producer"))
     assert change.config == {"compression.type": "uncompressed"}
     assert plan(list(WANTED.values()), with_config(SETTINGS.input, segment_bytes="1")) == []
-
-
-def test_the_worker_starts_on_what_was_created() -> None:
-    """What `topics create` makes has no violation."""
-    assert list(violations(SETTINGS, WANTED)) == []
+    assert plan(list(WANTED.values()), with_config(SETTINGS.input, retention_ms=str(90 * DAY_MS))) == []
+    assert plan(list(WANTED.values()), with_config(SETTINGS.results, max_message_bytes="9000000")) == []
 
 
 def test_the_worker_refuses_what_breaks_a_guarantee() -> None:
-    """Each violation is named with its topic."""
+    """Each violation is named with its topic; more than is needed is none."""
     too_small = {"max_message_bytes": str(SETTINGS.max_message_bytes)}
     for existing, problem in [
         ({}, "sentiment.input does not exist"),
         ({key: topic for key, topic in WANTED.items() if key != SETTINGS.metrics}, "sentiment.metrics does not exist"),
-        (with_config(SETTINGS.input, compression_type="gzip"), "sentiment.input: compression.type"),
-        (with_config(SETTINGS.dead_letter, **too_small), "sentiment.dead-letter: max.message.bytes"),
+        (with_config(SETTINGS.input, compression_type="gzip"), "sentiment.input: compression.type is gzip"),
+        (with_config(SETTINGS.input, cleanup_policy="compact"), "sentiment.input: cleanup.policy is compact"),
+        (with_config(SETTINGS.dead_letter, **too_small), "sentiment.dead-letter: max.message.bytes is 1048588, but"),
         (changed(SETTINGS.results, partitions=3), "sentiment.results: 3 partitions"),
         (with_config(SETTINGS.results, message_timestamp_type="CreateTime"), "sentiment.results: message.timestamp"),
     ]:
-        [found] = violations(SETTINGS, existing)
+        [found] = worker_violations(SETTINGS, existing)
         assert problem in found
+    assert list(worker_violations(SETTINGS, with_config(SETTINGS.results, max_message_bytes="9000000"))) == []
+
+
+def test_the_listener_refuses_topics_that_would_falsify_the_numbers() -> None:
+    """Producers' clocks must not expire or revive anything, and the window must not outlast the records."""
+    for existing, problem in [
+        ({SETTINGS.results: WANTED[SETTINGS.results]}, "sentiment.feedback does not exist"),
+        (with_config(SETTINGS.feedback, message_timestamp_type="CreateTime"), "must be LogAppendTime"),
+        (with_config(SETTINGS.feedback, retention_ms=str(8 * DAY_MS - 1)), f"must be at least {8 * DAY_MS}"),
+        (with_config(SETTINGS.results, retention_bytes="1"), "retention.bytes is 1, but must be -1"),
+    ]:
+        [found] = listener_violations(SETTINGS, existing)
+        assert problem in found
+    assert list(listener_violations(SETTINGS, with_config(SETTINGS.feedback, retention_ms="-1"))) == []
 
 
 def test_labels_outlive_the_join_window() -> None:

@@ -7,11 +7,10 @@ import msgspec
 import pytest
 from prometheus_client import generate_latest
 
-from feedback_listener.join import Kind, Label, Prediction, Stream
+from feedback_listener.decoding import Kinds, RecordBatch, Refusal, decode_records
+from feedback_listener.join import Kind, LabelRow, PredictionRow, Stream
 from feedback_listener.tally import PROBABILITY_UNITS
-from feedback_listener.wire import Batch, Kinds, Refusal, read
-from streamgauge.events import ModelRef, Position, Timings, encode
-from streamgauge.events import Prediction as Event
+from streamgauge.events import ModelRef, Position, Prediction, Timings, encode
 from tests.replica import Replica, Wire
 from tests.truth import DAY_MS, Labelled, Scored
 
@@ -98,19 +97,19 @@ def test_no_number_before_the_topics_are_read(exported: Exported) -> None:
     assert exported.registry.get_sample_value("streamgauge_listener_ready") == 0
 
 
-def read_one(stream: Stream, value: bytes | None) -> Batch:
-    batch = Batch()
-    read([(stream, Wire("t", 0, 0, 0, value))], Kinds(), batch)
+def read_one(stream: Stream, value: bytes | None) -> RecordBatch:
+    batch = RecordBatch()
+    decode_records([(stream, Wire("t", 0, 0, 0, value))], Kinds(), batch)
     return batch
 
 
-def refusals(batch: Batch) -> list[Refusal]:
+def refusals(batch: RecordBatch) -> list[Refusal]:
     return [reason for _stream, _partition, _minute, reason in batch.refusals]
 
 
 def test_a_result_of_the_worker_can_be_read() -> None:
     """The part that the listener decodes is part of the event that the worker writes."""
-    event = Event(
+    event = Prediction(
         id="a",
         label="POSITIVE",
         score=0.75,
@@ -121,19 +120,19 @@ def test_a_result_of_the_worker_can_be_read() -> None:
         tokens=3,
         truncated=False,
     )
-    kinds, batch = Kinds(), Batch()
-    read([(Stream.RESULTS, Wire("t", 2, 5, 60_000, encode(event)))], kinds, batch)
+    kinds, batch = Kinds(), RecordBatch()
+    decode_records([(Stream.RESULTS, Wire("t", 2, 5, 60_000, encode(event)))], kinds, batch)
     units = [PROBABILITY_UNITS // 4, PROBABILITY_UNITS * 3 // 4]
-    assert batch.predictions == [Prediction("a", 60_000, 2, 5, 0, 1, 7, units)]
+    assert batch.predictions == [PredictionRow("a", 60_000, 2, 5, 0, 1, 7, units)]
     assert kinds == [Kind("m@1", ("NEGATIVE", "POSITIVE"))]
 
 
 def test_a_label_can_be_read() -> None:
     """With what orders it among others."""
-    batch = Batch()
+    batch = RecordBatch()
     value = b'{"id": "a", "label": "POSITIVE", "source": "anna", "at": "yesterday", "more": 1}'
-    read([(Stream.FEEDBACK, Wire("t", 2, 5, 60_000, value))], Kinds(), batch)
-    assert batch.labels == [Label(60_000, 2, 5, "a", "POSITIVE", "anna")]
+    decode_records([(Stream.FEEDBACK, Wire("t", 2, 5, 60_000, value))], Kinds(), batch)
+    assert batch.labels == [LabelRow(60_000, 2, 5, "a", "POSITIVE", "anna")]
 
 
 @pytest.mark.parametrize(

@@ -1,16 +1,14 @@
-"""The numbers of one moment, in memory: what scrapes read, in another thread than the one that changes them."""
+"""All numbers of one moment, in memory. The store's thread changes them, scrapes read them in another thread."""
 
 import threading
 from collections import Counter
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from feedback_listener.join import WINDOWS, Age, Changes, Kind, Starts, Stream
-from feedback_listener.tally import Tally
-from feedback_listener.wire import Refusal
+from feedback_listener.decoding import Refusal
+from feedback_listener.join import WINDOWS, Age, Changes, Horizons, Kind, Stream
+from feedback_listener.tally import CountKey, Tally
 
-Series = tuple[str, int]
-"""Model and results partition."""
 Positions = dict[tuple[Stream, int], int]
 """Next offset by stream and partition: all before it has been applied."""
 
@@ -22,8 +20,8 @@ class Snapshot(NamedTuple):
     correct: int
 
 
-class Beside:
-    """What is counted beside the predictions: labels, those with a prediction, and records that cannot be read."""
+class LabelsAndRefusals:
+    """Counts of labels, of labels with a prediction, and of refused records, of one moment."""
 
     def __init__(self) -> None:
         self.labels: Counter[Age] = Counter()
@@ -34,47 +32,47 @@ class Beside:
 
     def add(
         self,
-        starts: Starts,
+        horizons: Horizons,
         labels: Mapping[int, int],
         matches: Mapping[tuple[int, int, int], int],
         refusals: Mapping[tuple[Stream, int, int, Refusal], int],
     ) -> None:
         """Count what is young enough of labels by hour, matches as `Changes` has them, refusals as `Batch` does."""
         for hour, n in labels.items():
-            if age := starts.age(hour):
+            if age := horizons.age(hour):
                 self.labels[age] += n
         for (hour, partition, prediction_hour), n in matches.items():
-            if prediction_hour >= starts.matching_hour and (age := starts.age(hour)):
+            if prediction_hour >= horizons.matching_hour and (age := horizons.age(hour)):
                 self.matched[partition, age] += n
         for (stream, partition, minute, reason), n in refusals.items():
-            if minute >= starts.retained:
+            if minute >= horizons.retained:
                 self.refused[stream, partition, reason] += n
 
 
-class Numbers:
-    """Sums over the retained predictions by window and series. Hold `lock` while reading or changing them."""
+class Totals:
+    """Sums over the retained predictions by window and CountKey. Hold `lock` while reading or changing them."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.now_ms = 0
         self.positions: Positions = {}
         self.kinds: list[Kind] = []
-        self.windows: list[dict[Series, Tally]] = [{} for _ in WINDOWS]
-        self.beside = Beside()
+        self.windows: list[dict[CountKey, Tally]] = [{} for _ in WINDOWS]
+        self.labels_and_refusals = LabelsAndRefusals()
 
-    def merge(self, window: int, series: Series, tally: Tally, sign: int = 1) -> None:
-        """Add to a window's sums, or with sign -1 subtract; a series without predictions vanishes."""
-        sums = self.windows[window].setdefault(series, Tally())
+    def merge(self, window: int, key: CountKey, tally: Tally, sign: int = 1) -> None:
+        """Add to a window's sums, or with sign -1 subtract; a key without predictions vanishes."""
+        sums = self.windows[window].setdefault(key, Tally())
         sums.merge(tally, sign)
         if not sums:
-            del self.windows[window][series]
+            del self.windows[window][key]
 
-    def add(self, starts: Starts, changes: Changes) -> None:
+    def add(self, horizons: Horizons, changes: Changes) -> None:
         """Count changes in the windows that their minutes lie in."""
-        for (minute, model, partition), tally in changes.tallies.items():
-            for window, start in enumerate(starts.windows):
+        for (minute, key), tally in changes.tallies.items():
+            for window, start in enumerate(horizons.windows):
                 if minute >= start:
-                    self.merge(window, (model, partition), tally)
+                    self.merge(window, key, tally)
 
     def snapshot(self) -> Snapshot:
         with self.lock:

@@ -8,11 +8,11 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import OffsetOutOfRangeError
 from aiokafka.structs import TopicPartition
 
+from feedback_listener.decoding import ConsumedRecord
 from feedback_listener.join import Stream
-from feedback_listener.numbers import Positions
 from feedback_listener.settings import Shard
 from feedback_listener.store import StoreUnusable
-from feedback_listener.wire import Record
+from feedback_listener.totals import Positions
 from streamgauge.kafka import Unreadable, client_options, poll_carefully
 from streamgauge.settings import KafkaSettings
 
@@ -24,7 +24,7 @@ METADATA_MAX_AGE_MS = 30_000
 """How soon partitions that were added are seen."""
 
 
-class Reader:
+class TopicReader:
     """Reads the results partitions of a shard, and all of feedback, of committed records only."""
 
     def __init__(self, kafka: KafkaSettings, streams: Mapping[str, Stream], shard: Shard) -> None:
@@ -62,9 +62,7 @@ class Reader:
         known = {topic: len(self._consumer.partitions_for_topic(topic) or ()) for topic in self._streams}
         return self.owned(known) - self._seen.keys()
 
-    async def assign(
-        self, new: set[TopicPartition], positions: Positions, horizons_ms: Mapping[Stream, int]
-    ) -> Positions:
+    async def assign(self, new: set[TopicPartition], positions: Positions, since_ms: Mapping[Stream, int]) -> Positions:
         """Read these partitions as well, from their position or, without one, from a time on; returns where they end.
 
         Raises StoreUnusable when a position is not in its topic.
@@ -72,7 +70,7 @@ class Reader:
         ends: dict[TopicPartition, int] = await self._consumer.end_offsets(new)
         begins: dict[TopicPartition, int] = await self._consumer.beginning_offsets(new)
         # After the ends: where no record is young enough, what comes later is at the end or beyond.
-        times = {tp: horizons_ms[self._streams[tp.topic]] for tp in new}
+        times = {tp: since_ms[self._streams[tp.topic]] for tp in new}
         starts = await self._consumer.offsets_for_times(times)
         for tp in new:
             position = positions.get(self.key(tp))
@@ -91,7 +89,7 @@ class Reader:
         ends = await self._consumer.end_offsets(self._consumer.assignment())
         return {self.key(tp): end for tp, end in ends.items()}
 
-    async def poll(self, timeout_ms: int) -> list[tuple[Stream, Record]]:
+    async def poll(self, timeout_ms: int) -> list[tuple[Stream, ConsumedRecord]]:
         """The next records, in the order of each partition. Raises StoreUnusable when the topic has lost its place."""
         try:
             return self._take(await self._consumer.getmany(timeout_ms=timeout_ms, max_records=SLICE_RECORDS))
@@ -101,9 +99,9 @@ class Reader:
         except OffsetOutOfRangeError as error:
             raise StoreUnusable(f"offsets are not in the topics any more: {error}") from error
 
-    def _take(self, polled: Mapping[TopicPartition, Sequence[Any]]) -> list[tuple[Stream, Record]]:
+    def _take(self, polled: Mapping[TopicPartition, Sequence[Any]]) -> list[tuple[Stream, ConsumedRecord]]:
         """What cannot be parsed was logged by position; of its time nothing is known, so it is in no count."""
-        found: list[tuple[Stream, Record]] = []
+        found: list[tuple[Stream, ConsumedRecord]] = []
         for tp, records in polled.items():
             self._seen[tp] = records[-1].offset + 1
             stream = self._streams[tp.topic]

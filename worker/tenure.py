@@ -1,4 +1,4 @@
-"""A partition while this worker owns it: a slot, its epoch, and the credit that its records hold."""
+"""A partition while this worker owns it: a tenure, its epoch, and the credit that its records hold."""
 
 import asyncio
 import itertools
@@ -6,62 +6,11 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
-import msgspec
 from aiokafka.errors import KafkaError
 from aiokafka.structs import TopicPartition
 
-from streamgauge.events import Metadata
-from worker.intake import Record, Refused
-from worker.model.session import TokenIds
+from worker.outcomes import InputRecord, Outcome, Scored
 from worker.sequencer import Sequencer
-
-
-class Encoded(msgspec.Struct, frozen=True):
-    """A text as the model reads it, waiting for a batch; `*_s` are seconds on the monotonic clock or durations."""
-
-    slot: "Slot"
-    record: Record
-    message_id: str
-    metadata: Metadata | None
-    ids: TokenIds
-    truncated: bool
-    tokenize_s: float
-    waiting_since_s: float
-
-    @property
-    def tokens(self) -> int:
-        return len(self.ids)
-
-
-class Scored(msgspec.Struct, frozen=True):
-    """A text's probabilities, one per label of the model, with what they cost."""
-
-    text: Encoded
-    probabilities: list[float]
-    queue_s: float
-    infer_s: float
-    """This text's share of its batch's inference."""
-    padded_tokens: float
-    """This text's share of the tokens computed."""
-    scored_at_s: float
-    """On the monotonic clock."""
-
-    @property
-    def record(self) -> Record:
-        return self.text.record
-
-    @property
-    def batch_s(self) -> float:
-        """How long the inference of its batch took."""
-        return self.scored_at_s - self.text.waiting_since_s - self.queue_s
-
-    @property
-    def latency_s(self) -> float:
-        """From fetched to scored."""
-        return self.text.tokenize_s + self.scored_at_s - self.text.waiting_since_s
-
-
-Outcome = Scored | Refused
 
 QUEUE_S = 0.5
 """What the model needs longer for is a queue."""
@@ -134,10 +83,10 @@ class Credit:
             self._calming.discard(event)
 
 
-class Slot:
+class Tenure:
     """One epoch of one partition: from a fence to the loss of the partition or the next fence.
 
-    What carries an old slot comes too late: `finish` drops it. The epoch itself is for people who read logs.
+    What carries an old tenure comes too late: `finish` drops it. The epoch itself is for people who read logs.
     """
 
     _epochs = itertools.count(1)
@@ -181,7 +130,7 @@ class Slot:
         credit = self._credit
         return self._held_records >= credit.max_records * share or self._held_bytes >= credit.max_bytes * share
 
-    def admit(self, record: Record) -> None:
+    def admit(self, record: InputRecord) -> None:
         """A record was fetched: it takes credit and its place in the order."""
         size = size_bytes(record)
         self._sequencer.expect(record.offset)
@@ -193,7 +142,7 @@ class Slot:
         self._credit.take(1, size)
 
     def enter_model(self) -> None:
-        """One of this slot's texts is in a batch now."""
+        """One of this tenure's texts is in a batch now."""
         self._in_model += 1
 
     def leave_model(self) -> None:
@@ -221,7 +170,7 @@ class Slot:
         return self.is_open and not self._retired
 
     def fail(self, error: KafkaError) -> None:
-        """Make `run` raise `error`, so that the partition is opened again."""
+        """Make `next_outcomes` raise `error`, so that the partition is opened again."""
         self._failure = error
         self._changed.set()
 
@@ -233,11 +182,11 @@ class Slot:
         self._held_records = self._held_bytes = self._unfinished = 0
         self._held_since_ms.clear()
 
-    async def run(self, enough: int, not_before_s: float, at_latest_s: float = 0.0) -> list[Outcome]:
-        """The next contiguous finished run, as soon as `enough` are finished; else at `not_before_s` (loop time), or,
-        while texts queue up in this worker, at `at_latest_s`.
+    async def next_outcomes(self, enough: int, not_before_s: float, at_latest_s: float = 0.0) -> list[Outcome]:
+        """The next outcomes in order, as soon as `enough` are finished; else at `not_before_s` (loop time), or, while
+        texts queue up in this worker, at `at_latest_s`.
 
-        Empty when the slot is retired and nothing more will come. Raises what `fail` was given.
+        Empty when the tenure is retired and nothing more will come. Raises what `fail` was given.
         """
         await self._until(1, self._is_drained)
         await self._until(enough, lambda: self._retired, not_before_s)
@@ -245,15 +194,15 @@ class Slot:
             await self._until(enough, lambda: self._retired or not self._credit.is_queueing, at_latest_s)
         return self._sequencer.take()
 
-    def committed(self, run: Sequence[Outcome]) -> None:
-        """A run is in the topics for good: its credit comes back, the position moves past it."""
-        size = sum(size_bytes(outcome.record) for outcome in run)
-        for outcome in run:
+    def committed(self, outcomes: Sequence[Outcome]) -> None:
+        """They are in the topics for good: their credit comes back, the position moves past them."""
+        size = sum(size_bytes(outcome.record) for outcome in outcomes)
+        for outcome in outcomes:
             self._held_since_ms.pop(outcome.record.offset, None)
-        self._held_records -= len(run)
+        self._held_records -= len(outcomes)
         self._held_bytes -= size
-        self._credit.give_back(len(run), size)
-        self.position = run[-1].record.offset + 1
+        self._credit.give_back(len(outcomes), size)
+        self.position = outcomes[-1].record.offset + 1
 
     def _is_drained(self) -> bool:
         return self._retired and not self._in_model
@@ -270,7 +219,7 @@ class Slot:
             raise self._failure
 
 
-def size_bytes(record: Record) -> int:
+def size_bytes(record: InputRecord) -> int:
     """What a record holds in memory, roughly: key, value and headers."""
     size = len(record.value or b"") + len(record.key or b"")
     for key, value in record.headers:

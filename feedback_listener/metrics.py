@@ -1,4 +1,4 @@
-"""What Prometheus scrapes: the numbers of the last batch as gauges.
+"""What Prometheus scrapes: the totals as gauges.
 
 Everything counted is additive over partitions, so that recording rules can sum; only `ml_model_accuracy` is a
 ratio, for one listener and a quick look. Until the listener has caught up, no number is shown: absent, not wrong.
@@ -6,29 +6,38 @@ ratio, for one listener and a quick look. Until the listener has caught up, no n
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from feedback_listener.decoding import Refusal, original
 from feedback_listener.join import WINDOWS, Age, Stream
-from feedback_listener.numbers import Numbers
-from feedback_listener.tally import BINS, DELAY_UNITS, PROBABILITY_UNITS, Outcome, Tally
-from feedback_listener.wire import Refusal, original
+from feedback_listener.tally import BINS, DELAY_UNITS, PROBABILITY_UNITS, CountKey, LabelOutcome, Tally
+from feedback_listener.totals import Totals
 
-SERIES = ("model", "partition", "window")
+SERIES = (*CountKey._fields, "window")
 LOWER_EDGES = tuple(str(number / BINS) for number in range(BINS))
 
-Row = tuple[tuple[str, str, str], Sequence[str], Tally]
-"""Values of SERIES, the model's classes, the sums."""
+
+class Shown(NamedTuple):
+    """The sums of one key and window."""
+
+    series: tuple[str, ...]
+    """Values of SERIES."""
+    model: str
+    window: str
+    classes: Sequence[str]
+    """The model's."""
+    tally: Tally
 
 
-class Shown(Protocol):
+class ListenerState(Protocol):
     """What is asked of a listener."""
 
     @property
-    def numbers(self) -> Numbers: ...
+    def totals(self) -> Totals: ...
     @property
     def caught_up(self) -> bool: ...
     def topic(self, stream: Stream) -> str: ...
@@ -37,80 +46,89 @@ class Shown(Protocol):
 
 
 class AccuracyCollector(Collector):
-    """Exports the numbers of a listener, all of one moment."""
+    """Exports the totals of a listener, all of one moment."""
 
-    def __init__(self, listener: Shown) -> None:
+    def __init__(self, listener: ListenerState) -> None:
         self._listener = listener
 
     def collect(self) -> Iterable[Metric]:
-        numbers = self._listener.numbers
-        with numbers.lock:
-            return [*self._state(numbers), *(self._counted(numbers) if self._listener.caught_up else ())]
+        totals = self._listener.totals
+        with totals.lock:
+            return [*self._state(totals), *(self._counted(totals) if self._listener.caught_up else ())]
 
-    def _state(self, numbers: Numbers) -> Iterator[Metric]:
+    def _state(self, totals: Totals) -> Iterator[Metric]:
         listener = self._listener
         yield GaugeMetricFamily(
             "streamgauge_listener_ready", "1 when the topics have been read to their end.", int(listener.caught_up)
         )
-        now = GaugeMetricFamily("streamgauge_listener_time_seconds", "The now that these numbers are of.")
-        now.add_metric((), numbers.now_ms / 1000)
+        now = GaugeMetricFamily("streamgauge_listener_time_seconds", "Unix time at which the shown numbers are true.")
+        now.add_metric((), totals.now_ms / 1000)
         yield now
         labels = ("topic", "partition")
-        position = GaugeMetricFamily("streamgauge_listener_position", "Next offset to be applied.", labels=labels)
-        for (stream, partition), offset in numbers.positions.items():
+        position = GaugeMetricFamily(
+            "streamgauge_listener_position", "Offset of the next record to be counted.", labels=labels
+        )
+        for (stream, partition), offset in totals.positions.items():
             position.add_metric((listener.topic(stream), str(partition)), offset)
         yield position
-        lag = GaugeMetricFamily("streamgauge_listener_lag_records", "Offsets to the end of the topic.", labels=labels)
+        lag = GaugeMetricFamily(
+            "streamgauge_listener_lag_records",
+            "Offsets from the position to the end of what is committed.",
+            labels=labels,
+        )
         for (topic, partition), n in listener.lag().items():
             lag.add_metric((topic, str(partition)), n)
         yield lag
         yield GaugeMetricFamily("streamgauge_listener_store_bytes", "Size of the store.", listener.store_bytes())
 
-    def _counted(self, numbers: Numbers) -> Iterator[Metric]:
-        yield from _beside(numbers)
-        rows = list(_rows(numbers))
-        yield from _judged(rows)
-        yield from _calibration(rows)
+    def _counted(self, totals: Totals) -> Iterator[Metric]:
+        yield from _labels_and_refusals(totals)
+        every = list(_shown(totals))
+        yield from _judged(every)
+        yield from _calibration(every)
 
 
-def _rows(numbers: Numbers) -> Iterator[Row]:
+def _shown(totals: Totals) -> Iterator[Shown]:
     classes: dict[str, list[str]] = defaultdict(list)
-    for kind in numbers.kinds:
+    for kind in totals.kinds:
         classes[kind.model] += [name for name in kind.classes if name not in classes[kind.model]]
-    for window, series in zip(WINDOWS, numbers.windows, strict=True):
-        for model, partition in numbers.windows[-1]:
-            yield (model, str(partition), window), classes[model], series.get((model, partition), Tally())
+    for window, tallies in zip(WINDOWS, totals.windows, strict=True):
+        for key in totals.windows[-1]:
+            series = (*map(str, key), window)
+            yield Shown(series, key.model, window, classes[key.model], tallies.get(key, Tally()))
 
 
-def _beside(numbers: Numbers) -> Iterator[Metric]:
-    beside = numbers.beside
+def _labels_and_refusals(totals: Totals) -> Iterator[Metric]:
+    counted = totals.labels_and_refusals
     labels = GaugeMetricFamily(
-        "streamgauge_labels", "Labels, by whether their prediction may still come.", labels=("age",)
+        "streamgauge_labels",
+        "Labels by age. recent: their prediction may still come; old: not any more.",
+        labels=("age",),
     )
     matched = GaugeMetricFamily(
         "streamgauge_matched_labels",
-        "Labels whose prediction stands in the results partition, by the label's age.",
+        "Labels that have a prediction in this results partition, by age.",
         labels=("partition", "age"),
     )
-    partitions = sorted(partition for stream, partition in numbers.positions if stream is Stream.RESULTS)
+    partitions = sorted(partition for stream, partition in totals.positions if stream is Stream.RESULTS)
     for age in Age:
-        labels.add_metric((age,), beside.labels[age])
+        labels.add_metric((age,), counted.labels[age])
         for partition in partitions:
-            matched.add_metric((str(partition), age), beside.matched[partition, age])
+            matched.add_metric((str(partition), age), counted.matched[partition, age])
     yield from (labels, matched)
     for stream in Stream:
         refused = GaugeMetricFamily(
             f"streamgauge_{stream}_refused",
-            f"Retained records of {stream} that cannot be read.",
+            f"Records of the {stream} topic that cannot be read, by reason.",
             labels=("partition", "reason"),
         )
-        for its_stream, partition in sorted(numbers.positions):
+        for its_stream, partition in sorted(totals.positions):
             for reason in Refusal if its_stream is stream else ():
-                refused.add_metric((str(partition), reason), beside.refused[stream, partition, reason])
+                refused.add_metric((str(partition), reason), counted.refused[stream, partition, reason])
         yield refused
 
 
-def _judged(rows: Sequence[Row]) -> Iterator[Metric]:
+def _judged(every: Sequence[Shown]) -> Iterator[Metric]:
     judged = GaugeMetricFamily(
         "streamgauge_judged_predictions",
         "Predictions by the class that their label expected and the class predicted.",
@@ -118,40 +136,42 @@ def _judged(rows: Sequence[Row]) -> Iterator[Metric]:
     )
     predictions = GaugeMetricFamily("streamgauge_predictions", "Predictions, judged or not.", labels=SERIES)
     outcomes = GaugeMetricFamily(
-        "streamgauge_prediction_labels", "Further labels of predictions.", labels=(*SERIES, "outcome")
+        "streamgauge_prediction_labels",
+        "Labels beside the one that judges, by what they are.",
+        labels=(*SERIES, "outcome"),
     )
     delay_sum = GaugeMetricFamily(
-        "streamgauge_label_delay_seconds_sum", "From judged predictions to their labels.", labels=SERIES
+        "streamgauge_label_delay_seconds_sum", "Seconds from judged predictions to their labels, summed.", labels=SERIES
     )
     delay_count = GaugeMetricFamily("streamgauge_label_delay_seconds_count", "Judged predictions.", labels=SERIES)
-    samples: dict[tuple[str, str], list[int]] = defaultdict(lambda: [0, 0])
-    for key, classes, tally in rows:
+    right_and_judged: dict[tuple[str, str], list[int]] = defaultdict(lambda: [0, 0])
+    for series, model, window, classes, tally in every:
         matrix = {(expected, predicted): 0 for expected in classes for predicted in classes}
         delay = 0
         for (expected, predicted, _bin), (n, _confidence, _brier, delay_units) in tally.cells.items():
             matrix[expected, predicted] += n
             delay += delay_units
         for cell, n in matrix.items():
-            judged.add_metric((*key, *map(original, cell)), n)
-        for outcome in Outcome:
-            outcomes.add_metric((*key, outcome), tally.labels[outcome])
-        predictions.add_metric(key, tally.predictions)
-        delay_sum.add_metric(key, delay / DELAY_UNITS)
-        delay_count.add_metric(key, sum(matrix.values()))
-        of_all = samples[key[0], key[2]]
+            judged.add_metric((*series, *map(original, cell)), n)
+        for outcome in LabelOutcome:
+            outcomes.add_metric((*series, outcome), tally.labels[outcome])
+        predictions.add_metric(series, tally.predictions)
+        delay_sum.add_metric(series, delay / DELAY_UNITS)
+        delay_count.add_metric(series, sum(matrix.values()))
+        of_all = right_and_judged[model, window]
         of_all[0] += sum(n for (expected, predicted), n in matrix.items() if expected == predicted)
         of_all[1] += sum(matrix.values())
     yield from (judged, predictions, outcomes, delay_sum, delay_count)
     accuracy = GaugeMetricFamily(
         "ml_model_accuracy", "Share of this listener's judged predictions that are right.", labels=("model", "window")
     )
-    for model_and_window, (correct, n) in samples.items():
+    for model_and_window, (correct, n) in right_and_judged.items():
         if n:
             accuracy.add_metric(model_and_window, correct / n)
     yield accuracy
 
 
-def _calibration(rows: Sequence[Row]) -> Iterator[Metric]:
+def _calibration(every: Sequence[Shown]) -> Iterator[Metric]:
     """Bins are named by their lower edge."""
     labels = (*SERIES, "bin")
     n_of = GaugeMetricFamily(
@@ -164,9 +184,9 @@ def _calibration(rows: Sequence[Row]) -> Iterator[Metric]:
         "streamgauge_calibration_bin_correct", "Judged predictions that are right, by confidence.", labels=labels
     )
     brier_of = GaugeMetricFamily(
-        "streamgauge_brier_sum", "Squared distance of scores and truth, of judged predictions.", labels=SERIES
+        "streamgauge_brier_sum", "Sum of the Brier scores of judged predictions.", labels=SERIES
     )
-    for key, _classes, tally in rows:
+    for series, _model, _window, _classes, tally in every:
         sums = [[0, 0, 0] for _ in range(BINS)]
         brier = 0
         for (expected, predicted, number), (n, confidence_units, brier_units, _delay) in tally.cells.items():
@@ -176,8 +196,8 @@ def _calibration(rows: Sequence[Row]) -> Iterator[Metric]:
             in_bin[2] += n if expected == predicted else 0
             brier += brier_units
         for edge, (n, confidence, correct) in zip(LOWER_EDGES, sums, strict=True):
-            n_of.add_metric((*key, edge), n)
-            confidence_of.add_metric((*key, edge), confidence / PROBABILITY_UNITS)
-            correct_of.add_metric((*key, edge), correct)
-        brier_of.add_metric(key, brier / PROBABILITY_UNITS)
+            n_of.add_metric((*series, edge), n)
+            confidence_of.add_metric((*series, edge), confidence / PROBABILITY_UNITS)
+            correct_of.add_metric((*series, edge), correct)
+        brier_of.add_metric(series, brier / PROBABILITY_UNITS)
     yield from (n_of, confidence_of, correct_of, brier_of)

@@ -13,7 +13,7 @@ from typing import Annotated, Protocol, TypeVar
 import msgspec
 import structlog
 
-from feedback_listener.join import HOUR_MS, Kind, Label, Prediction, Stream
+from feedback_listener.join import HOUR_MS, Kind, LabelRow, PredictionRow, Stream
 from feedback_listener.tally import MINUTE_MS, PROBABILITY_UNITS, confidence_bin
 from streamgauge.events import Feedback, decode_feedback
 
@@ -40,7 +40,7 @@ class ScoredBy(msgspec.Struct, frozen=True, gc=False):
     version: str
 
 
-class Scored(msgspec.Struct, frozen=True, gc=False):
+class ScoredRecord(msgspec.Struct, frozen=True, gc=False):
     """The part of `events.Prediction` that is judged."""
 
     id: str
@@ -49,7 +49,7 @@ class Scored(msgspec.Struct, frozen=True, gc=False):
     model: ScoredBy
 
 
-class Record(Protocol):
+class ConsumedRecord(Protocol):
     """What is needed of a consumed record."""
 
     @property
@@ -85,20 +85,20 @@ class Kinds(list[Kind]):
 
 
 @dataclass
-class Batch:
+class RecordBatch:
     """Records as typed values."""
 
-    predictions: list[Prediction] = field(default_factory=list)
-    labels: list[Label] = field(default_factory=list)
+    predictions: list[PredictionRow] = field(default_factory=list)
+    labels: list[LabelRow] = field(default_factory=list)
     refusals: Counter[tuple[Stream, int, int, Refusal]] = field(default_factory=Counter)
     """By stream, partition, minute and reason."""
 
     def __len__(self) -> int:
         return len(self.predictions) + len(self.labels)
 
-    def since(self, predictions_ms: int, labels_ms: int) -> "Batch":
+    def since(self, predictions_ms: int, labels_ms: int) -> "RecordBatch":
         """Without predictions and labels from before these times."""
-        return Batch(
+        return RecordBatch(
             [prediction for prediction in self.predictions if prediction.at_ms >= predictions_ms],
             [label for label in self.labels if label.at_ms >= labels_ms],
             self.refusals,
@@ -109,20 +109,20 @@ class Batch:
         return Counter(label.at_ms // HOUR_MS for label in self.labels)
 
 
-_decode_scored = msgspec.json.Decoder(Scored).decode
+_decode_scored = msgspec.json.Decoder(ScoredRecord).decode
 
 
-def read(records: Iterable[tuple[Stream, Record]], kinds: Kinds, batch: Batch) -> None:
+def decode_records(records: Iterable[tuple[Stream, ConsumedRecord]], kinds: Kinds, batch: RecordBatch) -> None:
     """Decode records into `batch`; what cannot be read is counted by reason and logged by position."""
-    value: Scored | Feedback | Refusal
+    value: ScoredRecord | Feedback | Refusal
     for stream, record in records:
         if stream is Stream.RESULTS:
-            value = result_of(record.value)
-            if isinstance(value, Scored):
+            value = decode_result(record.value)
+            if isinstance(value, ScoredRecord):
                 batch.predictions.append(_prediction(record, value, kinds))
                 continue
         else:
-            value = label_of(record.value)
+            value = decode_label(record.value)
             if isinstance(value, Feedback):
                 batch.labels.append(_label(record, value))
                 continue
@@ -130,15 +130,15 @@ def read(records: Iterable[tuple[Stream, Record]], kinds: Kinds, batch: Batch) -
         log.warning("record.refused", stream=stream, partition=record.partition, offset=record.offset, reason=value)
 
 
-def result_of(value: bytes | None) -> Scored | Refusal:
+def decode_result(value: bytes | None) -> ScoredRecord | Refusal:
     """A record of the results topic; its label must be one of the scored classes."""
     scored = _decoded(_decode_scored, value)
-    if isinstance(scored, Scored) and scored.label not in scored.scores:
+    if isinstance(scored, ScoredRecord) and scored.label not in scored.scores:
         return Refusal.INVALID_FIELD
     return scored
 
 
-def label_of(value: bytes | None) -> Feedback | Refusal:
+def decode_label(value: bytes | None) -> Feedback | Refusal:
     """A record of the feedback topic."""
     return _decoded(decode_feedback, value)
 
@@ -157,9 +157,9 @@ def original(name: str) -> str:
     return name
 
 
-def _prediction(record: Record, scored: Scored, kinds: Kinds) -> Prediction:
+def _prediction(record: ConsumedRecord, scored: ScoredRecord, kinds: Kinds) -> PredictionRow:
     classes = tuple(scored.scores)
-    return Prediction(
+    return PredictionRow(
         storable(scored.id),
         record.timestamp,
         record.partition,
@@ -171,10 +171,10 @@ def _prediction(record: Record, scored: Scored, kinds: Kinds) -> Prediction:
     )
 
 
-def _label(record: Record, feedback: Feedback) -> Label:
+def _label(record: ConsumedRecord, feedback: Feedback) -> LabelRow:
     source = feedback.source and storable(feedback.source)
     at = record.timestamp, record.partition, record.offset
-    return Label(*at, storable(feedback.id), storable(feedback.label), source)
+    return LabelRow(*at, storable(feedback.id), storable(feedback.label), source)
 
 
 def _decoded(decode: Callable[[bytes], T], value: bytes | None) -> T | Refusal:

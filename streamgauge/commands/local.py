@@ -1,0 +1,52 @@
+"""Everything on one machine, for trying out: `broker` is Apache Kafka, `demo` all parts together."""
+
+import asyncio
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from streamgauge.commands.running import JarsDir, run
+
+app = typer.Typer()
+
+
+@app.command(epilog="Examples:  streamgauge broker   |   streamgauge broker --data-dir ./kafka --port 9092")
+def broker(
+    data_dir: Annotated[Path | None, typer.Option(help="Kept between starts; unset: thrown away at the end.")] = None,
+    port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = 9092,
+    jars_dir: JarsDir = None,
+) -> None:
+    """Run the embedded Apache Kafka until Ctrl-C. For trying out and tests, not for production."""
+    from streamgauge.broker.embedded import EmbeddedKafka
+
+    async def serve(stop: asyncio.Event) -> None:
+        kafka = EmbeddedKafka(data_dir=data_dir, port=port, jars_dir=jars_dir, progress=typer.echo)
+        try:
+            await asyncio.to_thread(kafka.start)
+            typer.echo(f"Apache Kafka is ready at {kafka.bootstrap_servers}; Ctrl-C ends it")
+            await stop.wait()
+        finally:
+            await asyncio.to_thread(kafka.stop)
+
+    run(serve)
+
+
+@app.command(
+    epilog="Examples:  streamgauge demo   |   streamgauge demo --duration 30 --rate 200 --input reviews.csv --json"
+)
+def demo(
+    duration: Annotated[float | None, typer.Option(min=1, help="Seconds to publish for; unset: until Ctrl-C.")] = None,
+    rate: Annotated[float, typer.Option(min=0.1, help="Texts a second.")] = 50,
+    input_file: Annotated[
+        Path | None, typer.Option("--input", help="csv, tsv, jsonl or txt instead of the sample.")
+    ] = None,
+    jars_dir: JarsDir = None,
+    http_port: Annotated[int, typer.Option(help="Port of /metrics.")] = 8001,
+    as_json: Annotated[bool, typer.Option("--json", help="End with one JSON object on standard output.")] = False,
+) -> None:
+    """Everything in one process tree: Kafka, worker, listener and a producer of labelled texts, with a live view."""
+    from streamgauge.commands.demo import DemoOptions, run_demo
+
+    options = DemoOptions(duration, rate, input_file, jars_dir, http_port, as_json)
+    run(lambda stop: run_demo(options, stop))

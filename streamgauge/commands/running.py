@@ -1,0 +1,44 @@
+"""How commands run: settings are read, logs set up, signals obeyed. And the options that several commands have."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from streamgauge.settings import KafkaSettings, LogSettings, TopicSettings, load
+
+Bootstrap = Annotated[
+    str | None, typer.Option("--bootstrap-servers", "-b", help="Kafka's host:port, several with commas.")
+]
+Group = Annotated[str | None, typer.Option(help="The workers' group.")]
+HttpPort = Annotated[int | None, typer.Option(help="Port of /metrics, /livez and /readyz.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+JarsDir = Annotated[Path | None, typer.Option(help="A folder that holds Kafka's jars, for machines without a network.")]
+
+Work = Callable[[asyncio.Event], Coroutine[Any, Any, None]]
+KafkaWork = Callable[[KafkaSettings, TopicSettings, asyncio.Event], Coroutine[Any, Any, None]]
+
+
+def run(work: Work, *, quiet: bool = True) -> None:
+    """Run until it returns. `quiet`: log from warnings up, unless the environment says otherwise."""
+    from streamgauge.lifecycle import run as run_until_done
+    from streamgauge.telemetry import set_up_logging
+
+    as_set = load(LogSettings)
+    set_up_logging(as_set if "level" in as_set.model_fields_set or not quiet else load(LogSettings, level="warning"))
+    run_until_done(work)
+
+
+def run_on_kafka(bootstrap_servers: str | None, work: KafkaWork, *, quiet: bool = True) -> None:
+    """Run what needs Kafka, with the settings of Kafka and of the topics."""
+    kafka, topics = load(KafkaSettings, bootstrap_servers=bootstrap_servers), load(TopicSettings)
+    run(lambda stop: work(kafka, topics, stop), quiet=quiet)
+
+
+def worker_group(group: str | None) -> str:
+    """The workers' group: as given, or as the worker's settings name it."""
+    from worker.settings import WorkerSettings
+
+    return load(WorkerSettings, group=group).group

@@ -1,0 +1,105 @@
+"""A group's progress: who owns a partition, how far it is, and the one writer that may move it.
+
+Whoever moves a committed offset fences the partition first, then reads the offset: only so is it the last one.
+"""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.coordinator.protocol import ConsumerProtocol
+from aiokafka.errors import CoordinatorLoadInProgressError, ProducerFenced
+from aiokafka.structs import OffsetAndMetadata, TopicPartition
+
+from streamgauge.kafka import client_options, close_producer, persistently
+from streamgauge.settings import KafkaSettings
+
+COORDINATOR_TIMEOUT_S = 10.0
+MOVE_ATTEMPTS = 10
+
+
+def transactional_id(group: str, partition: TopicPartition) -> str:
+    """The one id whose latest epoch may write partition's output; `/` is in no topic's name, so no two collide."""
+    return f"{group}/{partition.topic}/{partition.partition}"
+
+
+@asynccontextmanager
+async def fenced_producer(kafka: KafkaSettings, group: str, tp: TopicPartition) -> AsyncIterator[AIOKafkaProducer]:
+    """The one writer of `tp`'s progress in `group`, for as long as nobody else fences it."""
+    producer = AIOKafkaProducer(transactional_id=transactional_id(group, tp), **client_options(kafka))
+    try:
+        await producer.start()
+        yield producer
+    finally:
+        await close_producer(producer)
+
+
+async def owned_partitions(admin: AIOKafkaAdminClient, group: str, client_id: str) -> set[TopicPartition]:
+    """What the group's coordinator, asked now, says is assigned to the member `client_id`; none while it rebalances."""
+    [response] = await admin.describe_consumer_groups([group])
+    [(error_code, _group, state, _type, _protocol, members, *_)] = response.groups
+    if error_code or state != "Stable":
+        return set()
+    return {
+        partition
+        for _member_id, member_client_id, _host, _metadata, assignment in members
+        if member_client_id == client_id and assignment
+        for partition in ConsumerProtocol.ASSIGNMENT.decode(assignment).partitions()
+    }
+
+
+async def committed_offset(admin: AIOKafkaAdminClient, group: str, tp: TopicPartition) -> OffsetAndMetadata | None:
+    """The group's committed offset as its coordinator tells it now, None when there is none. Raises KafkaError."""
+
+    async def ask() -> OffsetAndMetadata:
+        answer: dict[TopicPartition, OffsetAndMetadata] = await admin.list_consumer_group_offsets(
+            group, partitions=[tp]
+        )
+        if tp not in answer:
+            # What a coordinator answers that is still loading; it does not mean that there is no offset.
+            raise CoordinatorLoadInProgressError(f"no offset told for {tp.topic}-{tp.partition}")
+        return answer[tp]
+
+    committed = await persistently(ask, COORDINATOR_TIMEOUT_S)
+    return committed if committed.offset >= 0 else None
+
+
+async def unstarted_partitions(
+    admin: AIOKafkaAdminClient, group: str, topic: str, partitions: int
+) -> list[TopicPartition]:
+    """The partitions for which the group has no committed offset."""
+    every = [TopicPartition(topic, number) for number in range(partitions)]
+    return [tp for tp in every if await committed_offset(admin, group, tp) is None]
+
+
+async def start_group(kafka: KafkaSettings, admin: AIOKafkaAdminClient, group: str, tp: TopicPartition) -> None:
+    """Commit the first offset of a partition that has none."""
+    async with AIOKafkaConsumer(**client_options(kafka)) as consumer:
+        first = (await consumer.beginning_offsets([tp]))[tp]
+    await move_group(kafka, admin, group, tp, lambda committed: None if committed else OffsetAndMetadata(first, ""))
+
+
+async def move_group(
+    kafka: KafkaSettings,
+    admin: AIOKafkaAdminClient,
+    group: str,
+    tp: TopicPartition,
+    decide: Callable[[OffsetAndMetadata | None], OffsetAndMetadata | None],
+) -> None:
+    """Commit what `decide` makes of the committed offset (None: leave it), as whoever owns the partition would.
+
+    Fenced first, so that a worker which is at work loses nothing and takes its partition back. Should it do so
+    before we have committed, it is our turn again.
+    """
+    for attempt in range(MOVE_ATTEMPTS):
+        try:
+            async with fenced_producer(kafka, group, tp) as producer:
+                offset = decide(await committed_offset(admin, group, tp))
+                if offset:
+                    async with producer.transaction():
+                        await producer.send_offsets_to_transaction({tp: offset}, group)
+                return
+        except ProducerFenced:
+            if attempt == MOVE_ATTEMPTS - 1:
+                raise

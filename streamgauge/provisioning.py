@@ -1,0 +1,151 @@
+"""The topics of a cluster: read as they are, and made right by `streamgauge topics create`."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Sequence
+
+from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.errors import TopicAlreadyExistsError, UnknownTopicOrPartitionError, for_code
+
+from streamgauge.errors import StreamgaugeError, TopicsUnfit
+from streamgauge.groups import start_group, unstarted_partitions
+from streamgauge.kafka import admin_client
+from streamgauge.lifecycle import Deadline
+from streamgauge.settings import KafkaSettings, TopicSettings
+from streamgauge.topics import Change, Topic, desired, listener_violations, plan, worker_violations
+
+SETTLE_TIMEOUT_S = 30.0
+SETTLE_POLL_S = 0.05
+DYNAMIC_TOPIC_CONFIG = 1
+"""The source code, in DescribeConfigs, of a value that was set on the topic itself."""
+
+
+async def check_for_worker(admin: AIOKafkaAdminClient, settings: TopicSettings) -> dict[str, Topic]:
+    """The input and output topics. Raises TopicsUnfit when a guarantee would not hold on them."""
+    existing = await describe(admin, [settings.input, *settings.outputs])
+    _refuse(worker_violations(settings, existing))
+    return existing
+
+
+async def check_for_listener(admin: AIOKafkaAdminClient, settings: TopicSettings) -> dict[str, Topic]:
+    """The results and feedback topics. Raises TopicsUnfit when the numbers could not be trusted on them."""
+    existing = await describe(admin, settings.joined)
+    _refuse(listener_violations(settings, existing))
+    return existing
+
+
+async def check_exist(admin: AIOKafkaAdminClient, names: Sequence[str]) -> dict[str, Topic]:
+    """The named topics. Raises TopicsUnfit when one of them does not exist."""
+    existing = await describe(admin, names)
+    _refuse(f"topic {name} does not exist" for name in names if name not in existing)
+    return existing
+
+
+def _refuse(problems: Iterable[str]) -> None:
+    if found := list(problems):
+        raise TopicsUnfit(*found)
+
+
+async def describe(
+    admin: AIOKafkaAdminClient, names: Sequence[str], *, own_config_only: bool = False
+) -> dict[str, Topic]:
+    """The named topics that exist, with their configuration (only what is set on the topic, if so asked)."""
+    present = set(await admin.list_topics())
+    names = [name for name in names if name in present]
+    if not names:
+        return {}
+    partitions = {
+        topic["topic"]: len(topic["partitions"])
+        for topic in await admin.describe_topics(names)
+        if not topic["error_code"]
+    }
+    answers = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, name) for name in partitions])
+    topics = {}
+    for answer in answers:
+        for error_code, message, _type, name, entries in answer.resources:
+            if error_code == UnknownTopicOrPartitionError.errno:
+                continue  # brokers learn of new and deleted topics one after another; this one knows it not
+            if error_code:
+                raise StreamgaugeError(
+                    f"cannot read the configuration of topic {name}: {message or for_code(error_code)}"
+                )
+            config = {
+                key: value
+                for key, value, _read_only, source, *_ in entries
+                if not own_config_only or source == DYNAMIC_TOPIC_CONFIG
+            }
+            topics[name] = Topic(name, partitions[name], config)
+    return topics
+
+
+async def brokers(admin: AIOKafkaAdminClient) -> int:
+    """How many brokers the cluster has."""
+    return len((await admin.describe_cluster())["brokers"])
+
+
+async def apply(admin: AIOKafkaAdminClient, change: Change, replication_factor: int) -> None:
+    """Carry out one change; creating what somebody else just created is fine."""
+    if change.new:
+        topic = NewTopic(change.topic, change.partitions, replication_factor, topic_configs=dict(change.config or {}))
+        [(_name, code, *message)] = (await admin.create_topics([topic])).topic_errors
+        if code and for_code(code) is not TopicAlreadyExistsError:
+            raise StreamgaugeError(
+                f"cannot create topic {change.topic}: {(message or [''])[0] or for_code(code).__name__}"
+            )
+        return
+    if change.partitions:
+        await admin.create_partitions({change.topic: NewPartitions(change.partitions)})
+    if change.config:
+        # AlterConfigs replaces the whole set: what the topic's owner set besides must be sent along.
+        kept = (await describe(admin, [change.topic], own_config_only=True))[change.topic].config
+        resource = ConfigResource(ConfigResourceType.TOPIC, change.topic, {**kept, **change.config})
+        for answer in await admin.alter_configs([resource]):
+            for code, message, *_ in answer.resources:
+                if code:
+                    raise StreamgaugeError(f"cannot change topic {change.topic}: {message or for_code(code).__name__}")
+
+
+async def _settled(admin: AIOKafkaAdminClient, wanted: list[Topic]) -> dict[str, Topic]:
+    """Wait until brokers tell of what has been done: they learn of it one after another."""
+    deadline = Deadline(SETTLE_TIMEOUT_S)
+    while True:
+        existing = await describe(admin, [topic.name for topic in wanted])
+        left = plan(wanted, existing)
+        if not left:
+            return existing
+        if not deadline.left_s:
+            raise StreamgaugeError(f"brokers still tell otherwise of topic {left[0].topic}: {left[0].what}")
+        await asyncio.sleep(SETTLE_POLL_S)
+
+
+async def make_right(
+    kafka: KafkaSettings,
+    settings: TopicSettings,
+    group: str,
+    partitions: int,
+    replication_factor: int | None,
+    *,
+    dry_run: bool,
+) -> AsyncIterator[str]:
+    """Do all of `plan`, then give `group` its starting offsets; yields a line for each thing done (or to be done)."""
+    verb = "would change" if dry_run else "changed"
+    async with admin_client(kafka) as admin:
+        replicas = replication_factor or min(3, await brokers(admin))
+        existing = await describe(admin, settings.every)
+        wanted = desired(settings, partitions, replicas, existing)
+        changes = plan(wanted, existing)
+        for change in changes:
+            if not dry_run:
+                await apply(admin, change, replicas)
+            yield f"{verb} {change.topic}: {change.what}"
+        if dry_run and any(change.new for change in changes):
+            yield f"would start group {group} at the beginning"
+            return
+        existing = existing if dry_run else await _settled(admin, wanted)
+        unstarted = await unstarted_partitions(admin, group, settings.input, existing[settings.input].partitions)
+        for tp in unstarted:
+            if not dry_run:
+                await start_group(kafka, admin, group, tp)
+            yield f"{verb} group {group}: starts {tp.topic}-{tp.partition} at its beginning"
+    if not changes and not unstarted:
+        yield "nothing to change"

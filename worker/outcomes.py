@@ -1,0 +1,96 @@
+"""What a record becomes on its way through the worker: a text, tokens, a score or a refusal. Values only.
+
+The stages share these; so nothing here loads a runtime, neither the model's nor Kafka's.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import msgspec
+
+from streamgauge.events import Metadata, Reason
+
+Headers = Sequence[tuple[str, bytes | None]]
+
+
+class InputRecord(Protocol):
+    """What the worker reads of a Kafka record; aiokafka's ConsumerRecord is one. `timestamp`: ms since the epoch."""
+
+    @property
+    def topic(self) -> str: ...
+    @property
+    def partition(self) -> int: ...
+    @property
+    def offset(self) -> int: ...
+    @property
+    def timestamp(self) -> int: ...
+    @property
+    def key(self) -> bytes | None: ...
+    @property
+    def value(self) -> bytes | None: ...
+    @property
+    def headers(self) -> Headers: ...
+
+
+class Accepted(msgspec.Struct, frozen=True):
+    """A record that holds a text."""
+
+    record: InputRecord
+    message_id: str
+    text: str
+    metadata: Metadata | None
+
+
+class Refused(msgspec.Struct, frozen=True):
+    """A record that becomes a dead letter. `explanation` never quotes the record."""
+
+    record: InputRecord
+    reason: Reason
+    explanation: str
+
+
+class Encoded(msgspec.Struct, frozen=True):
+    """A text as the model reads it, waiting for a batch; `*_s` are seconds on the monotonic clock or durations."""
+
+    record: InputRecord
+    message_id: str
+    metadata: Metadata | None
+    ids: Sequence[int]
+    truncated: bool
+    tokenize_s: float
+    waiting_since_s: float
+
+    @property
+    def tokens(self) -> int:
+        return len(self.ids)
+
+
+class Scored(msgspec.Struct, frozen=True):
+    """A text's probabilities, one per label of the model, with what they cost."""
+
+    text: Encoded
+    probabilities: list[float]
+    queue_s: float
+    infer_s: float
+    """This text's share of its batch's inference."""
+    padded_tokens: float
+    """This text's share of the tokens computed."""
+    scored_at_s: float
+    """On the monotonic clock."""
+
+    @property
+    def record(self) -> InputRecord:
+        return self.text.record
+
+    @property
+    def batch_s(self) -> float:
+        """How long the inference of its batch took."""
+        return self.scored_at_s - self.text.waiting_since_s - self.queue_s
+
+    @property
+    def latency_s(self) -> float:
+        """From fetched to scored."""
+        return self.text.tokenize_s + self.scored_at_s - self.text.waiting_since_s
+
+
+Outcome = Scored | Refused
