@@ -2,9 +2,11 @@
 
 import os
 import sys
+from typing import Annotated
 
 import typer
 
+import streamgauge
 from streamgauge.commands import local, models, operate, send, services, watch
 from streamgauge.errors import StreamgaugeError
 
@@ -14,6 +16,23 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Streaming sentiment inference on Kafka whose accuracy you can watch.",
 )
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"streamgauge {streamgauge.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version, and end.")
+    ] = False,
+) -> None:
+    """What can be given before a command; the help text is the app's."""
+
+
 for group in (services, send, watch, operate, models, local):
     app.add_typer(group.app)
 
