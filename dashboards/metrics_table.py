@@ -10,6 +10,7 @@ from feedback_listener.totals import Totals
 from streamgauge.events import ModelRef
 from streamgauge.telemetry import service_registry
 from worker.metrics import Metrics
+from worker.outcomes import ModelIdentity
 
 SUFFIXES = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count"), "info": ("_info",)}
 INTRO = """# Metrics
@@ -23,7 +24,8 @@ and `_count`. What Prometheus records from these, `streamgauge:…`, is in [rule
 def worker_registry() -> CollectorRegistry:
     """A worker's registry, in which labels that come with partitions have their first child."""
     registry = service_registry()
-    metrics = Metrics(registry, ModelRef(name="m", version="1", digest="sha256:0"), ("NEGATIVE", "POSITIVE"))
+    metrics = Metrics(registry)
+    metrics.use(ModelIdentity(ModelRef(name="m", version="1", digest="sha256:0"), ("NEGATIVE", "POSITIVE")))
     for by_partition in (metrics.records_lost, metrics.lag_records, metrics.lag_seconds):
         by_partition.labels("0")
     return registry

@@ -1,45 +1,29 @@
-"""Texts and labels from files, streamed: a file may be larger than the memory.
+"""A file of texts, of labels, or of both, read once as a whole before its first record is sent.
 
-The suffix says what a file is: `.csv` and `.tsv` have a header row (`.tsv` knows no quotes, as in GLUE's
-files), `.jsonl` and `.ndjson` one object a line, anything else one text a line. Errors name file and line,
-never content.
+So a file that breaks late is refused before anything of it is in Kafka. It may be larger than the memory. Errors name
+file and line, never a text.
 """
 
-import csv
-from collections.abc import Generator, Iterable, Iterator, Mapping
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
-import msgspec
-
+from producer.decoding import broken, lines_of
+from producer.rows import ID, LABEL, SOURCE, TEXT, Names, Row, plain, rows_of
 from streamgauge.errors import ConfigurationError
-from streamgauge.events import MAX_ID_CHARS, MAX_LABEL_CHARS, Feedback
+from streamgauge.events import MAX_ID_CHARS, MAX_LABEL_CHARS, Feedback, encode
 
-TEXT = ("text", "sentence", "review", "content")
-LABEL = ("label", "sentiment")
-ID = ("id",)
-SOURCE = ("source",)
-TABLES = (".csv", ".tsv")
-JSON_LINES = (".jsonl", ".ndjson")
-SENTIMENTS = {
-    "1": "POSITIVE",
-    "pos": "POSITIVE",
-    "positive": "POSITIVE",
-    "0": "NEGATIVE",
-    "neg": "NEGATIVE",
-    "negative": "NEGATIVE",
-}
-SHOWN_NAME_CHARS = 40
-
-Names = tuple[str, ...]
-"""The names that one column may have; the first that is there counts."""
-
-_decode_object = msgspec.json.Decoder(dict[str, object]).decode
+MADE_BY = "producer"
+"""Ids that begin so were made here."""
+MAX_DISTINCT_LABELS = 1000
+FRAME_BYTES = 512
+"""What a record has at most beside its text and its id."""
 
 
-@dataclass(frozen=True, slots=True)
-class Sample:
+class Sample(NamedTuple):
     """A text, its true label where it is known, and its id where it has one of its own."""
 
     text: str
@@ -47,156 +31,161 @@ class Sample:
     id: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class _Row:
-    """One record of a file, and where it stood: `line` counts from 1."""
+class Entry(NamedTuple):
+    """What a row of a file says; None: the row does not say it."""
 
-    path: Path
-    line: int
-    fields: Mapping[str, object]
+    row: Row
+    text: str | None
+    id: str | None
+    label: str | None
+    """As it stands in the file, without the blanks around it."""
 
-    def get(self, names: Names, *, max_chars: int | None = None) -> str | None:
-        """The value without the blanks around it; None when it is missing or empty."""
-        value = next((self.fields[name] for name in names if name in self.fields), None)
-        if value is None:
-            return None
-        if isinstance(value, bool) or not isinstance(value, str | int):
-            raise _broken(self.path, self.line, f"{names[0]} is neither a string nor a whole number")
-        text = str(value).strip()
-        if max_chars and len(text) > max_chars:
-            raise _broken(self.path, self.line, f"{names[0]} is longer than {max_chars} characters")
-        return text or None
+    @classmethod
+    def of(cls, row: Row) -> "Entry":
+        """Raises ConfigurationError for an id or a text that cannot be one. A label stops nobody who needs none."""
+        own_id = row.get(ID)
+        if own_id and len(own_id) > MAX_ID_CHARS:
+            raise row.broken(f"id is longer than {MAX_ID_CHARS} characters")
+        return cls(row, row.get(TEXT), own_id, row.get_any(LABEL))
 
-    def require(self, names: Names, *, max_chars: int) -> str:
-        """The value, which must be there."""
-        value = self.get(names, max_chars=max_chars)
-        if value is None:
-            raise _broken(self.path, self.line, f"no {names[0]}")
-        return value
+
+Check = Callable[[Entry], None]
+"""Raises ConfigurationError for an entry that must not be sent."""
+
+
+class Corpus:
+    """A file that has been checked as a whole; `texts` and `labels` count what it holds.
+
+    A row without an id gets one made of all texts of the file and its place among them: the same whenever the file is
+    read, also after labels have been added. So one file serves `produce` and `feedback`.
+
+    Raises ConfigurationError at the first thing that is wrong: file, format, a missing column, a row.
+    """
+
+    def __init__(self, path: Path, needs: tuple[Names, ...], check: Check) -> None:
+        self.path = path
+        self.texts = 0
+        self.without_text = 0
+        self.without_label = 0
+        self._labels = Counter[str]()
+        self._needs = needs
+        if path.exists() and not path.is_file():
+            raise ConfigurationError(f"{path}: no file that can be read twice; lines of text can go to standard input")
+        digest = hashlib.blake2b(digest_size=8)
+        for entry in self._entries():
+            check(entry)
+            if entry.text:
+                self.texts += 1
+                digest.update(entry.text.encode() + b"\0")
+            else:
+                self.without_text += 1
+            if entry.label is None:
+                self.without_label += 1
+            elif entry.label in self._labels or len(self._labels) <= MAX_DISTINCT_LABELS:
+                self._labels[entry.label] += 1
+        self._digest = digest.hexdigest()
+
+    @classmethod
+    def of_texts(cls, path: Path, max_record_bytes: int) -> "Corpus":
+        """A file to be scored: it must have texts, each small enough for a record."""
+        corpus = cls(path, (TEXT,), lambda entry: _fits(entry, max_record_bytes))
+        if not corpus.texts:
+            raise ConfigurationError(f"{path}: there is no text in it")
+        return corpus
+
+    @classmethod
+    def of_labels(cls, path: Path) -> "Corpus":
+        """A file of labels: it must have labels, each with an id or with the text that makes the id."""
+        corpus = cls(path, (LABEL, (*ID, *TEXT)), _is_feedback)
+        if not corpus.labels:
+            raise ConfigurationError(f"{path}: there is no label in it")
+        return corpus
+
+    @property
+    def labels(self) -> Counter[str]:
+        """How often each label is there. Raises ConfigurationError when there are so many that they are no classes."""
+        if len(self._labels) > MAX_DISTINCT_LABELS:
+            raise ConfigurationError(
+                f"{self.path}: more than {MAX_DISTINCT_LABELS} different labels; are they classes?"
+            )
+        return self._labels
+
+    def entries(self) -> Iterator[Entry]:
+        """All rows, each with an id where it has a text."""
+        number = 0
+        for entry in self._entries():
+            number += bool(entry.text)
+            made = f"{MADE_BY}/{self._digest}-{number}" if entry.text else None
+            yield entry if entry.id else entry._replace(id=made)
+
+    def samples(self) -> Iterator[Sample]:
+        """The texts."""
+        return (Sample(entry.text, entry.label, entry.id) for entry in self.entries() if entry.text)
+
+    def feedback(self) -> Iterator[Feedback]:
+        """The labels, as they stand in the file."""
+        for entry in self.entries():
+            if entry.label and entry.id:
+                yield Feedback(id=entry.id, label=entry.label, source=entry.row.get_any(SOURCE))
+
+    def _entries(self) -> Iterator[Entry]:
+        with closing(lines_of(self.path, str(self.path))) as lines:
+            for row in rows_of(self.path, lines, self._needs):
+                yield Entry.of(row)
 
 
 def bundled() -> list[Sample]:
     """The sample that comes along: about 2,000 English reviews and tweets, four fifths of them labelled."""
-    return list(read(Path(__file__).with_name("sample.tsv")))
+    corpus = Corpus(Path(__file__).with_name("sample.tsv"), (TEXT,), lambda _entry: None)
+    return [sample._replace(id=None) for sample in corpus.samples()]
 
 
-def read(path: Path) -> Iterator[Sample]:
-    """The texts of a file in order, without the blank ones.
-
-    Raises ConfigurationError when the file cannot be read or has no column of texts, and at its first broken
-    line.
-    """
-    if not _has_fields(path):
-        with closing(_decoded(path)) as decoded:
-            yield from lines(decoded)
-        return
-    with closing(_rows(path, TEXT)) as rows:
-        for row in rows:
-            text = row.get(TEXT)
-            if text is not None:
-                label = row.get(LABEL, max_chars=MAX_LABEL_CHARS)
-                yield Sample(text, normalise_label(label) if label else None, row.get(ID, max_chars=MAX_ID_CHARS))
-
-
-def lines(stream: Iterable[str]) -> Iterator[Sample]:
-    """One text a line, blank lines skipped.
-
-    Raises ConfigurationError when the stream is not UTF-8, or when what it decoded to cannot be.
-    """
-    good = 0
-    try:
-        for line in stream:
-            text = line.strip()
-            text.encode()  # what Python could not decode on standard input stands there as lone surrogates
-            if text:
-                yield Sample(text)
-            good += 1
-    except UnicodeError:
-        raise ConfigurationError(f"the input is not UTF-8, soon after line {good}") from None
-
-
-def read_feedback(path: Path) -> Iterator[Feedback]:
-    """The labels of a `.csv`, `.tsv` or `.jsonl` file with `id`, `label` and, if it likes, `source`.
-
-    Raises ConfigurationError as `read` does, and at a record without id or label.
-    """
-    if not _has_fields(path):
-        raise ConfigurationError(f"{path}: labels are read from {', '.join((*TABLES, *JSON_LINES))}")
-    with closing(_rows(path, ID, LABEL)) as rows:
-        for row in rows:
-            yield Feedback(
-                id=row.require(ID, max_chars=MAX_ID_CHARS),
-                label=normalise_label(row.require(LABEL, max_chars=MAX_LABEL_CHARS)),
-                source=row.get(SOURCE, max_chars=MAX_LABEL_CHARS),
-            )
-
-
-def normalise_label(label: str) -> str:
-    """POSITIVE and NEGATIVE for the common ways to write them; any other label in upper case."""
-    return SENTIMENTS.get(label.lower(), label.upper())
-
-
-def _has_fields(path: Path) -> bool:
-    return path.suffix.lower() in (*TABLES, *JSON_LINES)
-
-
-def _rows(path: Path, *required: Names) -> Generator[_Row, None, None]:
-    """The records of a file with fields; a table's header must have the required columns."""
-    with closing(_decoded(path)) as decoded:
-        yield from _table(path, decoded, required) if path.suffix.lower() in TABLES else _json_lines(path, decoded)
-
-
-def _table(path: Path, decoded: Iterable[str], required: Iterable[Names]) -> Iterator[_Row]:
-    reader = (
-        csv.reader(decoded, delimiter="\t", quoting=csv.QUOTE_NONE, strict=True)
-        if path.suffix.lower() == ".tsv"
-        else csv.reader(decoded, strict=True)
-    )
-    try:
-        header = [name.strip().lower() for name in next(reader, [])]
-        _check_header(path, header, required)
-        for values in reader:
-            if not values:
-                continue
-            if len(values) != len(header):
-                raise _broken(path, reader.line_num, f"{len(values)} columns, the header has {len(header)}")
-            yield _Row(path, reader.line_num, dict(zip(header, values, strict=True)))
-    except csv.Error as error:
-        raise _broken(path, reader.line_num, str(error)) from None
-
-
-def _check_header(path: Path, header: list[str], required: Iterable[Names]) -> None:
-    for names in required:
-        if not set(names) & set(header):
-            found = ", ".join(name[:SHOWN_NAME_CHARS] for name in header) or "nothing"
-            raise ConfigurationError(
-                f"{path}: the first line must name a column {' or '.join(names)}; it names: {found}"
-            )
-
-
-def _json_lines(path: Path, decoded: Iterable[str]) -> Iterator[_Row]:
-    for number, line in enumerate(decoded, 1):
-        if not line.strip():
-            continue
+def arguments(texts: Iterable[str], max_record_bytes: int) -> list[Sample]:
+    """Texts of the command line, as they are. Raises ConfigurationError for one that cannot be sent."""
+    samples = []
+    for number, text in enumerate(texts, 1):
+        if not text.strip():
+            raise broken("arguments", f"text {number}", "empty")
         try:
-            fields = _decode_object(line)
-        except msgspec.MsgspecError:
-            raise _broken(path, number, "not a JSON object") from None
-        yield _Row(path, number, fields)
+            text.encode()
+        except UnicodeError:
+            raise broken("arguments", f"text {number}", "not UTF-8") from None
+        if what := _too_large(text, "", max_record_bytes):
+            raise broken("arguments", f"text {number}", what)
+        samples.append(Sample(text))
+    return samples
 
 
-def _decoded(path: Path) -> Generator[str, None, None]:
-    """The lines of a UTF-8 file, decoded one by one so that the broken one can be named. Closing it closes the file."""
-    number = 0
-    try:
-        with path.open("rb") as file:
-            for number, line in enumerate(file, 1):
-                yield line.decode("utf-8-sig" if number == 1 else "utf-8")
-    except UnicodeDecodeError:
-        raise _broken(path, number, "not UTF-8") from None
-    except OSError as error:
-        raise ConfigurationError(f"{path}: {error.strerror}") from None
+def standard_input(max_record_bytes: int, descriptor: int = 0) -> Iterator[Sample]:
+    """One text a line, as it comes; blank lines are left out. Raises ConfigurationError at what cannot be sent."""
+    for row in plain("standard input", lines_of(descriptor, "standard input")):
+        entry = Entry.of(row)
+        _fits(entry, max_record_bytes)
+        if entry.text:
+            yield Sample(entry.text)
 
 
-def _broken(path: Path, line: int, what: str) -> ConfigurationError:
-    return ConfigurationError(f"{path}, line {line}: {what}")
+def _fits(entry: Entry, max_record_bytes: int) -> None:
+    if entry.text and (what := _too_large(entry.text, entry.id or "", max_record_bytes)):
+        raise entry.row.broken(what)
+
+
+def _too_large(text: str, own_id: str, max_record_bytes: int) -> str | None:
+    # At most, a character has six bytes in JSON, as which a text may be sent, and four in a header.
+    frame_bytes = FRAME_BYTES + 10 * len(own_id)
+    if len(text) * 6 + frame_bytes <= max_record_bytes:
+        return None
+    size_bytes = len(encode(text)) + frame_bytes
+    if size_bytes <= max_record_bytes:
+        return None
+    return f"a record of {size_bytes} bytes; the limit is {max_record_bytes} (STREAMGAUGE_TOPIC_MAX_MESSAGE_BYTES)"
+
+
+def _is_feedback(entry: Entry) -> None:
+    if entry.label is None:
+        return
+    if not (entry.id or entry.text):
+        raise entry.row.broken("a label without an id")
+    for name, value in ("label", entry.label), ("source", entry.row.get_any(SOURCE)):
+        if value and len(value) > MAX_LABEL_CHARS:
+            raise entry.row.broken(f"{name} is longer than {MAX_LABEL_CHARS} characters")

@@ -3,21 +3,20 @@
 import asyncio
 import time
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Self, TypeVar
 
 import msgspec
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
-from producer.corpus import Sample
+from producer.corpus import MADE_BY, Sample
 from producer.pacing import Pace
 from producer.read_ahead import ReadAhead
 from streamgauge.errors import MAKE_TOPICS_RIGHT, ConfigurationError, StreamgaugeError, TopicsUnfit
 from streamgauge.events import (
-    MAX_ID_CHARS,
     Feedback,
     Header,
     MessageId,
@@ -30,29 +29,23 @@ from streamgauge.events import (
 from streamgauge.kafka import admin_client, client_options, close_producer, sleep_or_stop
 from streamgauge.settings import KafkaSettings, TopicSettings
 
-SOURCE = "producer"
+T = TypeVar("T")
+R = TypeVar("R")
+
 MAX_UNACKNOWLEDGED = 1000
 LINGER_MS = 5
 MAX_BATCH_BYTES = 65_536
 
 
-def message_id(source: str, ce_id: str) -> MessageId:
-    """The id under which the results speak of a text, from its CloudEvents attributes.
-
-    Raises ConfigurationError when it would be longer than the worker takes.
-    """
-    together = f"{source}/{ce_id}"
-    if len(together) > MAX_ID_CHARS:
-        raise ConfigurationError(f"source and id have {len(together)} characters, more than {MAX_ID_CHARS}")
-    return together
-
-
 def text_record(sample: Sample, *, source: str, ce_id: str, now: str) -> tuple[bytes, list[Header]]:
-    """Value and headers of an input record; `now` as RFC 3339 has it."""
+    """Value and headers of an input record; `now` as RFC 3339 has it.
+
+    A text that has an id of its own is sent as JSON, with that id; any other is known by its headers, `source/ce_id`.
+    """
     kind = {"id": ce_id, "type": "streamgauge.text.v1", "source": source, "time": now}
     # Bare, these would be taken for JSON and a schema registry's framing; in JSON they arrive as they are.
-    if sample.text.lstrip().startswith("{") or sample.text.startswith("\0"):
-        return encode(TextSubmitted(text=sample.text)), cloud_event(**kind)
+    if sample.id or sample.text.lstrip().startswith("{") or sample.text.startswith("\0"):
+        return encode(TextSubmitted(text=sample.text, id=sample.id)), cloud_event(**kind)
     return sample.text.encode(), cloud_event(**kind, content_type="text/plain; charset=utf-8")
 
 
@@ -66,7 +59,7 @@ def feedback_record(feedback: Feedback, *, now: str) -> tuple[bytes, bytes, list
         decode_feedback(value)
     except msgspec.ValidationError as error:
         raise ConfigurationError(f"not a label that can be published: {error}") from None
-    headers = cloud_event(id=uuid.uuid4().hex, type="streamgauge.feedback.v1", source=SOURCE, time=now)
+    headers = cloud_event(id=uuid.uuid4().hex, type="streamgauge.feedback.v1", source=MADE_BY, time=now)
     return feedback.id.encode(), value, headers
 
 
@@ -76,22 +69,34 @@ class Publisher:
     At most MAX_UNACKNOWLEDGED records wait for Kafka at once. After a record has failed nothing more is sent:
     the sequence of an idempotent producer has a gap then, and what came after it would fail too.
 
-    Entering raises StreamgaugeError when no broker answers; the topics are looked up then, once.
+    Entering raises StreamgaugeError when no broker answers, Stopped when `stop` is set before; the topics are looked up
+    then, once.
     """
 
-    def __init__(self, kafka: KafkaSettings, topics: TopicSettings, *, source: str = SOURCE) -> None:
+    def __init__(
+        self,
+        kafka: KafkaSettings,
+        topics: TopicSettings,
+        *,
+        source: str = MADE_BY,
+        stop: asyncio.Event | None = None,
+    ) -> None:
         self.delivered = 0
         self.failed = 0
+        self._taken = 0
+        self._first_lost: int | None = None
         self._kafka = kafka
         self._topics = topics
         self._source = source
+        self._stop = stop
         self._present: frozenset[str] = frozenset()
         self._room = asyncio.Semaphore(MAX_UNACKNOWLEDGED)
-        self._pending: set[asyncio.Future[Any]] = set()
+        self._pending: dict[asyncio.Future[Any], int] = {}
+        """In the order in which they were handed over, and their numbers in it."""
         self._first_error: BaseException | None = None
 
     async def __aenter__(self) -> Self:
-        async with admin_client(self._kafka) as admin:
+        async with admin_client(self._kafka, self._stop) as admin:
             self._present = frozenset(await admin.list_topics())
         limit_bytes = self._topics.max_message_bytes
         self._producer = AIOKafkaProducer(
@@ -124,10 +129,15 @@ class Publisher:
         the topic takes, when any record has failed so far, and when Kafka is silent for `connect_timeout_s`.
         """
         ce_id = sample.id or uuid.uuid4().hex
-        identity = message_id(self._source, ce_id)
         value, headers = text_record(sample, source=self._source, ce_id=ce_id, now=utc_now())
         await self._send(self._topics.input, None, value, headers)
-        return identity
+        return sample.id or f"{self._source}/{ce_id}"
+
+    @property
+    def delivered_from_start(self) -> int:
+        """How many records are delivered without a gap, from the first on."""
+        waiting = next(iter(self._pending.values()), self._taken)
+        return waiting if self._first_lost is None else min(waiting, self._first_lost)
 
     async def feedback(self, feedback: Feedback) -> None:
         """Hand one label over, waiting for room. Raises as `text` does, and for fields that are too long."""
@@ -170,11 +180,12 @@ class Publisher:
         finally:
             if sending is None:
                 self._room.release()
-        self._pending.add(sending)
+        self._pending[sending] = self._taken
+        self._taken += 1
         sending.add_done_callback(self._settle)
 
     def _settle(self, sending: asyncio.Future[Any]) -> None:
-        self._pending.discard(sending)
+        number = self._pending.pop(sending)
         self._room.release()
         error = asyncio.CancelledError() if sending.cancelled() else sending.exception()
         if error is None:
@@ -182,6 +193,7 @@ class Publisher:
         else:
             self.failed += 1
             self._first_error = self._first_error or error
+            self._first_lost = number if self._first_lost is None else min(number, self._first_lost)
 
     def _raise_if_failed(self) -> None:
         error = self._first_error
@@ -202,38 +214,29 @@ class Publisher:
         )
 
 
-class TextSink(Protocol):
-    """What `publish` needs of a Publisher."""
-
-    async def text(self, sample: Sample) -> MessageId: ...
-
-    async def flush(self) -> None: ...
-
-
 async def publish(
-    publisher: TextSink,
-    samples: Iterable[Sample],
+    send: Callable[[T], Awaitable[R]],
+    items: Iterable[T],
     pace: Pace,
     stop: asyncio.Event,
-    on_sent: Callable[[Sample, MessageId], None],
+    on_sent: Callable[[T, R], None],
 ) -> int:
-    """Publish `samples` until they end or `stop` is set; returns how many Kafka has acknowledged.
+    """Send `items` until they end or `stop` is set; returns how many were handed over.
 
-    `samples` is read in a thread, so it may be slow, or never end. Raises what it raises, after handing over
-    the texts before, and StreamgaugeError when a record was not delivered.
+    `items` is read in a thread, so it may be slow, or never end. Raises what it raises, after handing over the items
+    before, and what `send` raises.
     """
     sent = 0
     start_s = time.monotonic()
-    async with ReadAhead(samples, stop) as ahead:
+    async with ReadAhead(items, stop) as ahead:
         while chunk := await ahead.take():
-            for sample in chunk:
+            for item in chunk:
                 elapsed_s = time.monotonic() - start_s
                 start_s += pace.forgiven_s(sent, elapsed_s)
                 if due_in_s := pace.due_in_s(sent, elapsed_s):
                     await sleep_or_stop(stop, due_in_s)
                 if stop.is_set():
                     break
-                on_sent(sample, await publisher.text(sample))
+                on_sent(item, await send(item))
                 sent += 1
-    await publisher.flush()
     return sent

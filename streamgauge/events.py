@@ -15,6 +15,9 @@ MAX_ID_CHARS = 256
 MAX_LABEL_CHARS = 128
 MAX_METADATA_BYTES = 4096
 
+CONNECT_ERRORS = "__connect.errors."
+"""How Kafka Connect's names for the headers of a dead letter begin (KIP-298). On the wire, and so frozen."""
+
 Header = tuple[str, bytes]
 MessageId = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_ID_CHARS)]
 Label = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_LABEL_CHARS)]
@@ -72,6 +75,7 @@ class Prediction(Event, frozen=True, kw_only=True, omit_defaults=False):
     score: float
     """The probability of `label`, 0 to 1."""
     scores: dict[str, float]
+    """By class, in the order of the model's output: a class's number is its place here."""
     model: ModelRef
     timings: Timings
     source: Position
@@ -82,7 +86,7 @@ class Prediction(Event, frozen=True, kw_only=True, omit_defaults=False):
 
 
 class Histogram(Event, frozen=True, kw_only=True, omit_defaults=False):
-    """Observations in seconds: `counts[i]` lie at or below `edges[i]` and above the one before; the last beyond all."""
+    """Seconds: `counts[i]` of them lie in (edges[i - 1], edges[i]], those of the last count above all edges."""
 
     edges: Sequence[float]
     counts: Sequence[int]
@@ -90,16 +94,9 @@ class Histogram(Event, frozen=True, kw_only=True, omit_defaults=False):
     max: float
 
 
-class TransactionMeasured(Event, frozen=True, kw_only=True, omit_defaults=False):
-    """What one transaction covered, in the metrics topic; written in that same transaction."""
+class Covered(Event, frozen=True, kw_only=True, omit_defaults=False):
+    """Some records of one transaction, counted and measured."""
 
-    schema: int = 1
-    worker: str
-    model: ModelRef
-    topic: str
-    partition: int
-    first_offset: int
-    last_offset: int
     records: int
     labels: dict[str, int]
     """Results by label."""
@@ -115,7 +112,29 @@ class TransactionMeasured(Event, frozen=True, kw_only=True, omit_defaults=False)
     """Sums over the records; a batch's inference time is shared among its texts."""
     latency: Histogram
     """From each record's timestamp to the beginning of this transaction."""
+
+
+class CoveredByModel(Covered, frozen=True, kw_only=True, omit_defaults=False):
+    """One model's part of a transaction."""
+
+    model: ModelRef
+
+
+class TransactionMeasured(Covered, frozen=True, kw_only=True, omit_defaults=False):
+    """What one transaction covered, in the metrics topic; written in that same transaction."""
+
+    schema: int = 1
+    worker: str
+    model: ModelRef
+    """Which model scored; of several the one with the most results; if nothing was scored, the one in use."""
+    topic: str
+    partition: int
+    first_offset: int
+    last_offset: int
     began_at: str
+    models: Sequence[CoveredByModel] = ()
+    """Where several models scored: the part of each, most results first. The parts add up to the whole; records that
+    no model scored are in the first."""
 
 
 class Feedback(Event, frozen=True, kw_only=True):

@@ -14,8 +14,8 @@ from aiokafka.structs import OffsetAndMetadata, TopicPartition
 
 from streamgauge.kafka import client_options, close_producer, persistently
 from streamgauge.settings import KafkaSettings
+from streamgauge.stable_offset import COORDINATOR_TIMEOUT_S, stable_offset
 
-COORDINATOR_TIMEOUT_S = 10.0
 MOVE_ATTEMPTS = 10
 
 
@@ -95,7 +95,7 @@ async def move_group(
     for attempt in range(MOVE_ATTEMPTS):
         try:
             async with fenced_producer(kafka, group, tp) as producer:
-                offset = decide(await committed_offset(admin, group, tp))
+                offset = decide(await stable_offset(admin, group, tp))
                 if offset:
                     async with producer.transaction():
                         await producer.send_offsets_to_transaction({tp: offset}, group)

@@ -25,6 +25,8 @@ log = structlog.get_logger(__name__)
 T = TypeVar("T")
 
 CLOSE_TIMEOUT_S = 3.0
+REQUEST_TIMEOUT_S = 5.0
+"""aiokafka's 40 s would pass before a connection that has died without a word is given up."""
 ABANDON_TIMEOUT_S = 0.5
 CAREFUL_POLL_MS = 100
 CAREFUL_RECORDS = 500
@@ -49,11 +51,17 @@ def client_options(settings: KafkaSettings) -> dict[str, Any]:
     return options
 
 
+def service_options(settings: KafkaSettings) -> dict[str, Any]:
+    """Those of a client that must not wait long for one broker: what it asked is asked again, on a new connection."""
+    return client_options(settings) | {"request_timeout_ms": round(REQUEST_TIMEOUT_S * 1000)}
+
+
 @asynccontextmanager
 async def admin_client(
-    settings: KafkaSettings, stop: asyncio.Event | None = None
+    settings: KafkaSettings, stop: asyncio.Event | None = None, **options: Any
 ) -> AsyncIterator[AIOKafkaAdminClient]:
-    """A connected admin client; the first thing a service opens, so the patience with the broker is here.
+    """A connected admin client. Services and commands open it first, so here they wait for a broker that is not up yet.
+    `options` count more than the settings.
 
     Raises StreamgaugeError when no broker answers within `connect_timeout_s`, Stopped when `stop` is set before.
     """
@@ -61,7 +69,7 @@ async def admin_client(
     deadline = Deadline(settings.connect_timeout_s)
     backoff_s = 0.25
     while True:
-        admin = AIOKafkaAdminClient(**client_options(settings))
+        admin = AIOKafkaAdminClient(**client_options(settings) | options)
         try:
             await admin.start()
             break
@@ -101,10 +109,10 @@ async def sleep_or_stop(stop: asyncio.Event, seconds: float) -> None:
         return
 
 
-async def close_producer(producer: AIOKafkaProducer) -> None:
-    """Close a producer whatever state it is in, within a few seconds, also while being cancelled."""
+async def close_producer(producer: AIOKafkaProducer, within_s: float = CLOSE_TIMEOUT_S) -> None:
+    """Close a producer whatever state it is in, also while being cancelled; what is not sent `within_s` is given up."""
     try:
-        async with asyncio.timeout(CLOSE_TIMEOUT_S):
+        async with asyncio.timeout(within_s):
             await producer.stop()
     except (TimeoutError, KafkaError):
         pass

@@ -64,8 +64,10 @@ def set_up_logging(settings: LogSettings, stream: TextIO | None = None) -> None:
 
 
 def _worth_reading(record: logging.LogRecord) -> bool:
-    """Not what is normal in the life of Kafka's client: a group's first request to a broker that has just been started,
-    and the futures that a producer leaves behind when it is fenced (asyncio reports them when they are collected).
+    """Leaves out what is normal for Kafka's client.
+
+    A broker that has just started answers a group's first request with GroupCoordinatorNotAvailable. And a fenced
+    producer leaves failed futures behind, which asyncio reports when they are collected.
     """
     message = record.getMessage()
     left_behind = record.name == "asyncio" and record.exc_info and isinstance(record.exc_info[1], KafkaError)

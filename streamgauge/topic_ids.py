@@ -113,10 +113,21 @@ class IdentifiedMetadata(Request[MetadataRequest_v10]):
 
 async def identify(admin: AIOKafkaAdminClient, names: Sequence[str]) -> str:
     """The ids of the cluster and of these topics, as one line: another one when any of them is. Raises KafkaError."""
+    cluster_id, ids = await _ask(admin, names)
+    return " ".join([f"cluster {cluster_id}", *(f"{name} {ids[name]}" for name in names)])
+
+
+async def topic_ids(admin: AIOKafkaAdminClient, names: Sequence[str]) -> dict[str, str]:
+    """The ids of these topics, by name: a topic made anew has another one. Raises KafkaError."""
+    _cluster_id, ids = await _ask(admin, names)
+    return ids
+
+
+async def _ask(admin: AIOKafkaAdminClient, names: Sequence[str]) -> tuple[str, dict[str, str]]:
     answer = await send(admin, IdentifiedMetadata(names))
     ids = {}
     for error_code, name, topic_id, *_ in answer.topics:
         if error_code:
             raise for_code(error_code)(name)
-        ids[name] = topic_id
-    return " ".join([f"cluster {answer.cluster_id}", *(f"{name} {ids[name]}" for name in names)])
+        ids[name] = str(topic_id)
+    return answer.cluster_id, ids

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from streamgauge.events import ModelRef
-from worker.model.session import Probabilities, TokenIds
+from worker.model.scorer import Probabilities, TokenIds
 
 LABELS = ("NEGATIVE", "POSITIVE")
 

@@ -3,6 +3,10 @@
 from dataclasses import dataclass, field
 
 from worker.outcomes import Headers
+from worker.progress import Progress
+
+NEW = Progress(input_id="", first=0, next=0, outputs={})
+"""Of a partition that nothing has been scored of."""
 
 
 @dataclass(frozen=True, slots=True)

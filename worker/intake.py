@@ -6,6 +6,7 @@ from collections.abc import Mapping
 import msgspec
 
 from streamgauge.events import (
+    CONNECT_ERRORS,
     MAX_ID_CHARS,
     MAX_METADATA_BYTES,
     Reason,
@@ -47,9 +48,9 @@ def _message_id(record: InputRecord, headers: Mapping[str, bytes | None]) -> str
     source, event_id = headers.get("ce_source"), headers.get("ce_id")
     if source and event_id:
         return _own_id(b"%s/%s" % (source, event_id))
-    if "__connect.errors.offset" in headers:
+    if CONNECT_ERRORS + "offset" in headers:
         first = dict(reversed(record.headers))
-        origin = [first.get(f"__connect.errors.{part}") for part in ("topic", "partition", "offset")]
+        origin = [first.get(CONNECT_ERRORS + part) for part in ("topic", "partition", "offset")]
         if all(origin):
             return _own_id(b"-".join(part for part in origin if part))
     return f"{record.topic}-{record.partition}-{record.offset}"

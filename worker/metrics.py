@@ -2,11 +2,13 @@
 
 from bisect import bisect_left
 from collections import Counter as CountOf
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 
-from streamgauge.events import ModelRef, Reason
+from streamgauge.events import Reason
+from worker.outcomes import ModelIdentity
 
 LATENCY_EDGES_S = (0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 3, 5, 10, 30, 60, 300)
 """An edge stands at each alert threshold, 2 s among them."""
@@ -28,13 +30,21 @@ def observe_all(histogram: Histogram, values: Sequence[float]) -> None:
         histogram._buckets[bucket].inc(count)
 
 
+class ModelMetrics(NamedTuple):
+    """What is counted of one model."""
+
+    requests: Mapping[str, Counter]
+    """By label."""
+    latency: Histogram
+    confidence: Histogram
+
+
 class Metrics:
     """Everything that a worker counts; children that matter exist at 0 from the start."""
 
-    def __init__(self, registry: CollectorRegistry, model: ModelRef, labels: tuple[str, ...]) -> None:
-        Info("streamgauge_model", "The model in use.", registry=registry).info(
-            {"model": model.key, "name": model.name, "version": model.version, "digest": model.digest}
-        )
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._models: dict[ModelIdentity, ModelMetrics] = {}
+        self._in_use = Info("streamgauge_model", "The model in use.", registry=registry)
 
         def counter(name: str, text: str, *label_names: str) -> Counter:
             return Counter(name, text, label_names, registry=registry)
@@ -45,19 +55,18 @@ class Metrics:
         def histogram(name: str, text: str, edges: tuple[float, ...], *label_names: str) -> Histogram:
             return Histogram(name, text, label_names, buckets=edges, registry=registry)
 
-        requests = counter(
+        self._requests = counter(
             "ml_model_requests_total", "Texts scored and committed, by predicted label.", "model", "label"
         )
-        self.requests = {label: requests.labels(model.key, label) for label in labels}
-        self.latency = histogram(
+        self._latency = histogram(
             "ml_model_latency_seconds",
             "From fetched to scored, a text: tokenise, queue, infer.",
             LATENCY_EDGES_S,
             "model",
-        ).labels(model.key)
-        self.confidence = histogram(
+        )
+        self._confidence = histogram(
             "ml_model_confidence_scores", "Probability of the predicted label.", CONFIDENCE_EDGES, "model"
-        ).labels(model.key)
+        )
         self.end_to_end = histogram(
             "streamgauge_end_to_end_latency_seconds",
             "From a record's timestamp to its result's commit.",
@@ -118,3 +127,20 @@ class Metrics:
         self.event_loop_lag = histogram(
             "streamgauge_event_loop_lag_seconds", "How late the event loop ran a timer.", LOOP_LAG_EDGES_S
         )
+
+    def use(self, model: ModelIdentity) -> None:
+        """This model scores from now on: it is named as the one in use, and its children exist at 0."""
+        ref = model.ref
+        self._in_use.info({"model": ref.key, "name": ref.name, "version": ref.version, "digest": ref.digest})
+        self.of(model)
+
+    def of(self, model: ModelIdentity) -> ModelMetrics:
+        """The children of whoever scored."""
+        if model not in self._models:
+            key = model.ref.key
+            self._models[model] = ModelMetrics(
+                {label: self._requests.labels(key, label) for label in model.labels},
+                self._latency.labels(key),
+                self._confidence.labels(key),
+            )
+        return self._models[model]

@@ -3,12 +3,12 @@
 The stages share these; so nothing here loads a runtime, neither the model's nor Kafka's.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 import msgspec
 
-from streamgauge.events import Metadata, Reason
+from streamgauge.events import Metadata, ModelRef, Prediction, Reason
 
 Headers = Sequence[tuple[str, bytes | None]]
 
@@ -30,6 +30,13 @@ class InputRecord(Protocol):
     def value(self) -> bytes | None: ...
     @property
     def headers(self) -> Headers: ...
+
+
+class ModelIdentity(msgspec.Struct, frozen=True, cache_hash=True):
+    """Who scored: the model, and its labels in the order of its probabilities."""
+
+    ref: ModelRef
+    labels: tuple[str, ...]
 
 
 class Accepted(msgspec.Struct, frozen=True):
@@ -69,6 +76,7 @@ class Scored(msgspec.Struct, frozen=True):
     """A text's probabilities, one per label of the model, with what they cost."""
 
     text: Encoded
+    model: ModelIdentity
     probabilities: list[float]
     queue_s: float
     infer_s: float
@@ -83,6 +91,12 @@ class Scored(msgspec.Struct, frozen=True):
         return self.text.record
 
     @property
+    def best(self) -> tuple[str, float]:
+        """The predicted label and its probability."""
+        probability = max(self.probabilities)
+        return self.model.labels[self.probabilities.index(probability)], probability
+
+    @property
     def batch_s(self) -> float:
         """How long the inference of its batch took."""
         return self.scored_at_s - self.text.waiting_since_s - self.queue_s
@@ -93,4 +107,30 @@ class Scored(msgspec.Struct, frozen=True):
         return self.text.tokenize_s + self.scored_at_s - self.text.waiting_since_s
 
 
-Outcome = Scored | Refused
+class Shown(msgspec.Struct, frozen=True):
+    """What readers see of a record already; empty where nobody needs to know."""
+
+    prediction: Prediction | None
+    reason: str | None
+    """Of a dead letter."""
+    at_ms: int | None
+    """When a result was written, since the epoch."""
+
+
+class Visible(msgspec.Struct, frozen=True):
+    """A record whose result or dead letter stands in the topics, although no committed offset says so."""
+
+    record: InputRecord
+    shown: Shown
+
+
+Outcome = Scored | Refused | Visible
+
+
+def by_model(outcomes: Iterable[Outcome]) -> dict[ModelIdentity, list[Scored]]:
+    """What was scored, by who scored it, in the order given."""
+    scored: dict[ModelIdentity, list[Scored]] = {}
+    for outcome in outcomes:
+        if isinstance(outcome, Scored):
+            scored.setdefault(outcome.model, []).append(outcome)
+    return scored

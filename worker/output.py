@@ -2,12 +2,15 @@
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 
 from streamgauge.events import (
+    CONNECT_ERRORS,
+    CoveredByModel,
     Header,
     Histogram,
     ModelRef,
@@ -23,9 +26,18 @@ from streamgauge.events import (
 )
 from streamgauge.settings import TopicSettings
 from worker.metrics import LATENCY_EDGES_S
-from worker.outcomes import Headers, InputRecord, Outcome, Refused, Scored
+from worker.outcomes import Headers, InputRecord, Outcome, Refused, Scored, Visible, by_model
 
 CONNECTOR = "streamgauge"
+INTAKE, MODEL = "worker.intake", "worker.model"
+"""Who refused, in a dead letter's header `class.name`. On the wire, and so frozen, whatever our modules are called."""
+GROUP_HEADER = "streamgauge.group"
+"""Of a dead letter: the group that refused its record. Results tell it in `ce_source`, which a record may have too."""
+
+
+def ce_source(group: str) -> str:
+    """What a group's results and metric events have as CloudEvents source."""
+    return f"/streamgauge/{group}"
 
 
 class OutputRecord(msgspec.Struct, frozen=True):
@@ -44,49 +56,54 @@ class Origin:
 
     group: str
     instance: str
-    model: ModelRef
-    labels: tuple[str, ...]
 
 
 def output_records(
-    outcomes: Sequence[Outcome], origin: Origin, topics: TopicSettings, now_s: float
+    outcomes: Sequence[Outcome],
+    origin: Origin,
+    in_use: ModelRef,
+    topics: TopicSettings,
+    now_s: float,
+    is_measured: Callable[[int], bool] = lambda _offset: False,
 ) -> list[OutputRecord]:
-    """Results and dead letters in offset order, then one metric event. `now_s`: seconds since the epoch."""
+    """Results and dead letters in offset order, then one metric event. `now_s`: seconds since the epoch.
+
+    `in_use`: the model that the event names when nothing was scored. What is visible already is not written again, and
+    what has been measured (asked by source offset) is not measured again.
+    """
     time = utc_now()
-    source = f"/streamgauge/{origin.group}"
+    source = ce_source(origin.group)
     common = [
         attribute
         for attribute in cloud_event(id="", type="streamgauge.prediction.v1", source=source, time=time)
         if attribute[0] != "ce_id"
     ]
     records = [
-        _result(outcome, origin, topics.results, common)
+        _result(outcome, topics.results, common)
         if isinstance(outcome, Scored)
         else _dead_letter(outcome, origin, topics.dead_letter)
         for outcome in outcomes
+        if not isinstance(outcome, Visible)
     ]
-    measured = measure(outcomes, origin, now_s, time)
+    outcomes = [outcome for outcome in outcomes if not is_measured(outcome.record.offset)]
+    if not outcomes:
+        return records
+    measured = measure(outcomes, origin, in_use, now_s, time)
     event_id = f"{measured.topic}-{measured.partition}-{measured.first_offset}"
     headers = cloud_event(id=event_id, type="streamgauge.transaction.v1", source=source, time=time)
     return [*records, OutputRecord(topics.metrics, origin.instance.encode(), encode(measured), headers)]
 
 
-def best(scored: Scored, labels: tuple[str, ...]) -> tuple[str, float]:
-    """The predicted label and its probability."""
-    probability = max(scored.probabilities)
-    return labels[scored.probabilities.index(probability)], probability
-
-
-def _result(scored: Scored, origin: Origin, topic: str, common: Sequence[Header]) -> OutputRecord:
+def _result(scored: Scored, topic: str, common: Sequence[Header]) -> OutputRecord:
     """`common`: the headers that all results of a transaction have."""
     text, record = scored.text, scored.record
-    label, score = best(scored, origin.labels)
+    label, score = scored.best
     prediction = Prediction(
         id=text.message_id,
         label=label,
         score=_rounded(score),
-        scores=dict(zip(origin.labels, map(_rounded, scored.probabilities), strict=True)),
-        model=origin.model,
+        scores=dict(zip(scored.model.labels, map(_rounded, scored.probabilities), strict=True)),
+        model=scored.model.ref,
         timings=Timings(
             tokenize_s=_rounded(text.tokenize_s),
             queue_s=_rounded(scored.queue_s),
@@ -123,41 +140,88 @@ def _dead_letter(refused: Refused, origin: Origin, topic: str) -> OutputRecord:
         "connector.name": CONNECTOR,
         "task.id": origin.instance,
         "stage": "VALUE_CONVERTER" if refused.reason is not Reason.INFERENCE_FAILED else "TASK_PUT",
-        "class.name": "worker.intake" if refused.reason is not Reason.INFERENCE_FAILED else "worker.model",
+        "class.name": INTAKE if refused.reason is not Reason.INFERENCE_FAILED else MODEL,
         "exception.class.name": refused.reason.value,
         "exception.message": refused.explanation,
     }
     headers = [
         *record.headers,
-        *((f"__connect.errors.{name}", text.encode()) for name, text in errors.items()),
+        *((CONNECT_ERRORS + name, text.encode()) for name, text in errors.items()),
+        (GROUP_HEADER, origin.group.encode()),
     ]
     return OutputRecord(topic, record.key, record.value, headers, record.timestamp)
 
 
-def measure(outcomes: Sequence[Outcome], origin: Origin, now_s: float, time: str) -> TransactionMeasured:
+def measure(
+    outcomes: Sequence[Outcome], origin: Origin, in_use: ModelRef, now_s: float, time: str
+) -> TransactionMeasured:
     """What one transaction covers. `now_s`: seconds since the epoch, when the transaction begins."""
-    scored = [outcome for outcome in outcomes if isinstance(outcome, Scored)]
-    refused = [outcome for outcome in outcomes if isinstance(outcome, Refused)]
     first, last = outcomes[0].record, outcomes[-1].record
+    scored = sorted(_by_ref(outcomes).items(), key=lambda item: -len(item[1]))
     return TransactionMeasured(
         worker=origin.instance,
-        model=origin.model,
+        model=scored[0][0] if scored else in_use,
         topic=first.topic,
         partition=first.partition,
         first_offset=first.offset,
         last_offset=last.offset,
-        records=len(outcomes),
-        labels=dict(Counter(best(outcome, origin.labels)[0] for outcome in scored)),
-        dead_letters=dict(Counter(outcome.reason.value for outcome in refused)),
-        truncated=sum(outcome.text.truncated for outcome in scored),
-        tokens=sum(outcome.text.tokens for outcome in scored),
-        padded_tokens=round(sum(outcome.padded_tokens for outcome in scored), 3),
-        tokenize_s=round(sum(outcome.text.tokenize_s for outcome in scored), 6),
-        queue_s=round(sum(outcome.queue_s for outcome in scored), 6),
-        infer_s=round(sum(outcome.infer_s for outcome in scored), 6),
-        latency=_histogram([now_s - outcome.record.timestamp / 1000 for outcome in outcomes]),
         began_at=time,
+        models=_parts(outcomes, scored, now_s) if len(scored) > 1 else (),
+        **_covered(outcomes, now_s),
     )
+
+
+def _by_ref(outcomes: Sequence[Outcome]) -> dict[ModelRef, list[Outcome]]:
+    """What was scored, now or by a transaction before, by the model that did."""
+    scored: dict[ModelRef, list[Outcome]] = {model.ref: [*own] for model, own in by_model(outcomes).items()}
+    for outcome in outcomes:
+        if isinstance(outcome, Visible) and outcome.shown.prediction:
+            scored.setdefault(outcome.shown.prediction.model, []).append(outcome)
+    return scored
+
+
+def _parts(
+    outcomes: Sequence[Outcome], scored: Sequence[tuple[ModelRef, list[Outcome]]], now_s: float
+) -> list[CoveredByModel]:
+    """Each model's part of a transaction; what was refused is in the first."""
+    refused = [outcome for outcome in outcomes if not isinstance(outcome, Scored) and not _prediction(outcome)]
+    parts = [(model, [*own, *(() if number else refused)]) for number, (model, own) in enumerate(scored)]
+    return [CoveredByModel(model=model, **_covered(own, now_s)) for model, own in parts]
+
+
+def _prediction(outcome: Outcome) -> Prediction | None:
+    """What stands in the results already."""
+    return outcome.shown.prediction if isinstance(outcome, Visible) else None
+
+
+def _covered(outcomes: Sequence[Outcome], now_s: float) -> dict[str, Any]:
+    """The fields of `Covered`."""
+    scored = [outcome for outcome in outcomes if isinstance(outcome, Scored)]
+    reasons = [outcome.reason.value for outcome in outcomes if isinstance(outcome, Refused)]
+    shown = [outcome.shown for outcome in outcomes if isinstance(outcome, Visible)]
+    earlier = [each.prediction for each in shown if each.prediction]
+    timings = [each.timings for each in earlier]
+    tokens = sum(outcome.text.tokens for outcome in scored)
+    earlier_tokens = sum(each.tokens for each in earlier)
+    return {
+        "records": len(outcomes),
+        "labels": dict(Counter([*(outcome.best[0] for outcome in scored), *(each.label for each in earlier)])),
+        "dead_letters": dict(Counter([*reasons, *(each.reason for each in shown if each.reason)])),
+        "truncated": sum(outcome.text.truncated for outcome in scored) + sum(each.truncated for each in earlier),
+        "tokens": tokens + earlier_tokens,
+        # How much an earlier transaction's texts were padded nobody knows any more.
+        "padded_tokens": round(sum(outcome.padded_tokens for outcome in scored) + earlier_tokens, 3),
+        "tokenize_s": round(sum(each.text.tokenize_s for each in scored) + sum(each.tokenize_s for each in timings), 6),
+        "queue_s": round(sum(each.queue_s for each in scored) + sum(each.queue_s for each in timings), 6),
+        "infer_s": round(sum(each.infer_s for each in scored) + sum(each.infer_s for each in timings), 6),
+        "latency": _histogram([_written_s(outcome, now_s) - outcome.record.timestamp / 1000 for outcome in outcomes]),
+    }
+
+
+def _written_s(outcome: Outcome, now_s: float) -> float:
+    """When an outcome was written, in seconds since the epoch: now, unless it stands there already."""
+    at_ms = outcome.shown.at_ms if isinstance(outcome, Visible) else None
+    return at_ms / 1000 if at_ms else now_s
 
 
 def _histogram(seconds: list[float]) -> Histogram:

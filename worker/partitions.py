@@ -6,6 +6,7 @@ The group gives liveness, never correctness: whoever fenced last is the only one
 
 import asyncio
 import gc
+import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 
 import structlog
@@ -27,14 +28,15 @@ from aiokafka.structs import TopicPartition
 from streamgauge.groups import committed_offset, owned_partitions
 from streamgauge.kafka import jittered, poll_carefully
 from streamgauge.settings import TopicSettings
+from worker.credit import Credit, largest_share
+from worker.load import ModelLoad
 from worker.metrics import Metrics
 from worker.outcomes import InputRecord
-from worker.output import Origin
 from worker.publish import Publisher
 from worker.settings import WorkerSettings
-from worker.start import Cluster, start_of
-from worker.tenure import Credit, Tenure, largest_share
-from worker.transaction import OPEN_TIMEOUT_S, Writer
+from worker.start import Cluster, Opening
+from worker.tenure import Tenure
+from worker.transaction import Writer
 from worker.watchdog import Watchdog
 
 log = structlog.get_logger(__name__)
@@ -66,17 +68,17 @@ class Partitions(ConsumerRebalanceListener):  # type: ignore[misc]
         cluster: Cluster,
         settings: WorkerSettings,
         topics: TopicSettings,
-        origin: Origin,
-        credit: Credit,
+        publisher: Publisher,
         metrics: Metrics,
     ) -> None:
         self._cluster, self._settings, self._topics = cluster, settings, topics
-        self._origin, self._credit, self._metrics = origin, credit, metrics
+        self._publisher, self._metrics = publisher, metrics
+        self._credit = credit = Credit(settings.max_records, settings.max_bytes)
+        self._load = ModelLoad(settings.model_slots, self._wake_all)
         self._tenures: dict[TopicPartition, Tenure] = {}
         self._tasks: dict[TopicPartition, asyncio.Task[None]] = {}
         self._owner: asyncio.TaskGroup | None = None
         self._on_retire: Callable[[], None] = lambda: None
-        self._publisher = Publisher(settings, topics, origin, metrics, self._moved)
         self.watchdog = Watchdog(settings.stall_timeout_s, self._has_lag)
         self._is_handing_back = False
         self.has_joined = False
@@ -195,16 +197,16 @@ class Partitions(ConsumerRebalanceListener):  # type: ignore[misc]
             await self._until_ours(tp)
 
     async def _serve_epoch(self, tp: TopicPartition, writer: Writer) -> None:
-        async with asyncio.timeout(OPEN_TIMEOUT_S):
-            start, skips = await start_of(tp, writer, self._cluster, self._settings, self._metrics)
-        tenure = self._tenures[tp] = Tenure(tp, self._credit, start, skips)
+        start = await Opening(tp, self._cluster, self._settings, self._topics, self._metrics).start(writer)
+        tenure = Tenure(tp, self._credit, self._load, start.offset, start.progress, start.tail)
+        self._tenures[tp] = tenure
         self._metrics.lag_records.labels(tp.partition).set_function(lambda: self._lag_records(tp, tenure))
-        self._metrics.lag_seconds.labels(tp.partition).set_function(tenure.lag_s)
-        log.info("partition.opened", partition=tp.partition, epoch=tenure.epoch, offset=start)
+        self._metrics.lag_seconds.labels(tp.partition).set_function(lambda: tenure.lag_s(time.time()))
+        log.info("partition.opened", partition=tp.partition, epoch=tenure.epoch, offset=start.offset)
         try:
-            self._cluster.consumer.seek(tp, start)
+            self._cluster.consumer.seek(tp, start.offset)
             self._cluster.consumer.resume(tp)
-            await self._publisher.publish(tenure, writer)
+            await self._publisher.publish(tenure, writer, self._moved)
         finally:
             del self._tenures[tp]
             tenure.close()
@@ -223,6 +225,11 @@ class Partitions(ConsumerRebalanceListener):  # type: ignore[misc]
                     return
             except KafkaError as error:
                 log.warning("group.unknown", partition=tp.partition, error=repr(error))
+
+    def _wake_all(self) -> None:
+        """Texts no longer queue up: what waited for more can be committed."""
+        for tenure in self._tenures.values():
+            tenure.wake()
 
     def _moved(self) -> None:
         self.watchdog.moved()

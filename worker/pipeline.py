@@ -2,7 +2,8 @@
 
     polled ─▶ intake ─▶ backlog ─▶ infer xN ─▶ tenures (offset order) ─▶ a transaction per partition
 
-The source's end is the end of the stream: intake closes the backlog, the backlog ends the inference.
+A source that ends, as a list does, ends the stages: intake closes the backlog, and that ends the inference. A worker's
+source does not end: the worker stops by handing its partitions over.
 """
 
 import asyncio
@@ -19,8 +20,8 @@ from streamgauge.kafka import Unreadable
 from worker.backlog import Backlog
 from worker.intake import decode
 from worker.metrics import Metrics
-from worker.model.session import InferenceError, Probabilities, Scorer, TokenIds
-from worker.outcomes import Accepted, Encoded, InputRecord, Outcome, Refused, Scored
+from worker.model.scorer import InferenceError, Probabilities, Scorer, TokenIds
+from worker.outcomes import Accepted, Encoded, InputRecord, ModelIdentity, Outcome, Refused, Scored, Visible
 from worker.settings import WorkerSettings
 from worker.tenure import Tenure
 
@@ -62,12 +63,18 @@ class Pipeline:
 
     def __init__(self, model: Scorer, settings: WorkerSettings, metrics: Metrics) -> None:
         self._model, self._settings, self._metrics = model, settings, metrics
+        self._identity = ModelIdentity(model.ref, model.labels)
+        metrics.use(self._identity)
         self._backlog: Backlog[Waiting] = Backlog(settings.max_batch_tokens)
         self._threads = ThreadPoolExecutor(settings.model_slots, thread_name_prefix="model")
         # A thread of its own: the allocator keeps tens of MB for each thread that has ever tokenised.
         self._tokenizing = ThreadPoolExecutor(1, thread_name_prefix="tokenize")
         metrics.model_slots.set(settings.model_slots)
         metrics.backlog_records.set_function(lambda: len(self._backlog))
+
+    def in_use(self) -> ModelIdentity:
+        """The model that scores now."""
+        return self._identity
 
     async def intake(self, source: AsyncIterator[Sequence[tuple[Tenure, Sequence[InputRecord]]]]) -> None:
         """Decode and tokenise until the source ends."""
@@ -84,6 +91,9 @@ class Pipeline:
     def _accept(self, tenure: Tenure, records: Sequence[InputRecord]) -> Iterator[tuple[Tenure, Accepted]]:
         for record in records:
             tenure.admit(record)
+            if shown := tenure.tail.shown.get(record.offset):
+                tenure.finish(Visible(record, shown))
+                continue
             if isinstance(record, Unreadable):
                 tenure.finish(Refused(record, Reason.UNREADABLE, "the name of a header is not UTF-8"))
                 continue
@@ -154,7 +164,7 @@ class Pipeline:
         self._observe(batch, padded_tokens, began_s, now_s)
         infer_s = (now_s - began_s) / len(batch)
         return [
-            Scored(text, row, began_s - text.waiting_since_s, infer_s, padded_tokens, now_s)
+            Scored(text, self._identity, row, began_s - text.waiting_since_s, infer_s, padded_tokens, now_s)
             for text, row in zip(batch, probabilities.tolist(), strict=True)
         ]
 

@@ -11,7 +11,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 
-from streamgauge.events import Reason, last_header
+from streamgauge.events import CONNECT_ERRORS, Reason, last_header
 from streamgauge.groups import committed_offset, fenced_producer
 from streamgauge.kafka import admin_client, client_options
 from streamgauge.provisioning import check_exist
@@ -82,8 +82,8 @@ class _Replayer:
 
     def _is_ours(self, record: Any, reason: Reason) -> bool:
         """Of the reason, and from the topic that is replayed to: a record tells its last failure last."""
-        failed_for = last_header(record.headers, "__connect.errors.exception.class.name")
-        came_from = last_header(record.headers, "__connect.errors.topic")
+        failed_for = last_header(record.headers, CONNECT_ERRORS + "exception.class.name")
+        came_from = last_header(record.headers, CONNECT_ERRORS + "topic")
         return failed_for == reason.value.encode() and came_from == self._target.name.encode()
 
     async def _publish(
@@ -91,7 +91,7 @@ class _Replayer:
     ) -> None:
         by_partition: dict[int, list[OutputRecord]] = {}
         for record in records:
-            partition = int(last_header(record.headers, "__connect.errors.partition") or b"0")
+            partition = int(last_header(record.headers, CONNECT_ERRORS + "partition") or b"0")
             back = OutputRecord(self._target.name, record.key, record.value, list(record.headers))
             by_partition.setdefault(partition, []).append(back)
         async with producer.transaction():

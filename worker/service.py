@@ -9,22 +9,28 @@ from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.structs import TopicPartition
 from prometheus_client import CollectorRegistry
 
-from streamgauge.kafka import admin_client, client_options, close_consumer, persistently
+from streamgauge.aiokafka_private import wait_longer_for_joins
+from streamgauge.errors import ConfigurationError
+from streamgauge.kafka import admin_client, close_consumer, persistently, service_options
 from streamgauge.provisioning import check_for_worker
 from streamgauge.settings import KafkaSettings, TopicSettings
 from streamgauge.telemetry import serve_http, service_registry
 from worker.metrics import Metrics
-from worker.model.session import OnnxModel, Scorer
+from worker.model.scorer import Scorer
+from worker.model.session import OnnxModel
 from worker.output import Origin
 from worker.partitions import Partitions
 from worker.pipeline import Pipeline
+from worker.publish import Publisher
 from worker.settings import WorkerSettings
 from worker.start import Cluster, OpenWriter
-from worker.tenure import Credit
 from worker.transaction import Writer, fenced_writer
+from worker.visible import Outputs
 
 log = structlog.get_logger(__name__)
 
+JOIN_MARGIN_S = 2.0
+"""From the end of a rebalance, as the broker counts, to its answer."""
 REBALANCE_MARGIN_S = 7.0
 """The group waits for us this much longer than the drain budget, for producers to close and the join itself; a member
 that is gone without a word can hold up a rebalance for as long."""
@@ -44,29 +50,32 @@ class Worker:
         model: Scorer,
     ) -> None:
         self._kafka, self._topics, self._settings, self._model = kafka, topics, settings, model
-        self._metrics = Metrics(registry, model.ref, model.labels)
-        self._credit = Credit(settings.max_records, settings.max_bytes, settings.model_slots)
+        self._metrics = Metrics(registry)
         self._partitions: Partitions | None = None
 
     async def run(self, stop: asyncio.Event, open_writer: OpenWriter | None = None) -> None:
         """Work until `stop` is set. Raises StreamgaugeError, perhaps in an exception group."""
         await asyncio.to_thread(self._model.verify)
-        async with admin_client(self._kafka, stop) as admin:
+        options = service_options(self._kafka)
+        async with admin_client(self._kafka, stop, **options) as admin:
             topics = await persistently(lambda: check_for_worker(admin, self._topics), self._kafka.connect_timeout_s)
             output_bytes = min(int(topics[name].config["max.message.bytes"]) for name in self._topics.outputs)
             consumer = self._consumer()
+            watermarks = AIOKafkaConsumer(**options)
             cluster = Cluster(
                 consumer,
                 admin,
                 open_writer or (lambda tp: self._fenced_writer(tp, output_bytes)),
+                Outputs(self._kafka, self._topics, self._settings.group, watermarks),
                 self._settings.instance,
                 topics[self._topics.input].partitions,
             )
+            await watermarks.start()
             await consumer.start()
             try:
                 await self._work(cluster, stop)
             finally:
-                await close_consumer(consumer)
+                await asyncio.gather(close_consumer(consumer), close_consumer(watermarks))
                 log.info("worker.stopped")
 
     def _fenced_writer(self, tp: TopicPartition, output_bytes: int) -> AbstractAsyncContextManager[Writer]:
@@ -77,7 +86,7 @@ class Worker:
         settings = self._settings
         session_ms = round(settings.session_timeout_s * 1000)
         rebalance_ms = round((settings.drain_budget_s + REBALANCE_MARGIN_S) * 1000)
-        return AIOKafkaConsumer(
+        consumer = AIOKafkaConsumer(
             group_id=settings.group,
             client_id=settings.instance,
             enable_auto_commit=False,
@@ -87,17 +96,19 @@ class Worker:
             session_timeout_ms=session_ms,
             heartbeat_interval_ms=min(3000, session_ms // 3),
             rebalance_timeout_ms=rebalance_ms,
-            request_timeout_ms=rebalance_ms + 15_000,
             max_poll_interval_ms=NEVER_MS,
             max_partition_fetch_bytes=262_144,
             metadata_max_age_ms=30_000,
-            **client_options(self._kafka),
+            **service_options(self._kafka),
         )
+        wait_longer_for_joins(consumer, rebalance_ms / 1000 + JOIN_MARGIN_S)
+        return consumer
 
     async def _work(self, cluster: Cluster, stop: asyncio.Event) -> None:
-        origin = Origin(self._settings.group, self._settings.instance, self._model.ref, self._model.labels)
+        origin = Origin(self._settings.group, self._settings.instance)
         pipeline = Pipeline(self._model, self._settings, self._metrics)
-        partitions = Partitions(cluster, self._settings, self._topics, origin, self._credit, self._metrics)
+        publisher = Publisher(self._settings, self._topics, origin, self._metrics, pipeline.in_use)
+        partitions = Partitions(cluster, self._settings, self._topics, publisher, self._metrics)
         self._partitions = partitions
         try:
             async with asyncio.TaskGroup() as stages:
@@ -127,10 +138,18 @@ class Worker:
         return None if self._partitions and self._partitions.has_joined else "the group has not been joined yet"
 
 
+def load_model(settings: WorkerSettings) -> OnnxModel:
+    """The model that the settings name. Raises ConfigurationError, which names the setting."""
+    try:
+        return OnnxModel.load(settings.model_dir, settings.max_tokens)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"STREAMGAUGE_WORKER_MODEL_DIR: {error}") from error
+
+
 async def serve(kafka: KafkaSettings, topics: TopicSettings, settings: WorkerSettings, stop: asyncio.Event) -> None:
     """Run one worker with its HTTP side until `stop` is set."""
     registry = service_registry()
-    model = await asyncio.to_thread(OnnxModel.load, settings.model_dir, settings.max_tokens)
+    model = await asyncio.to_thread(load_model, settings)
     worker = Worker(kafka, topics, settings, registry, model)
     async with serve_http(settings.http_host, settings.http_port, registry, live=worker.live, ready=worker.ready):
         await worker.run(stop)

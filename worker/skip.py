@@ -4,30 +4,16 @@ The metadata of a committed offset travels with it, atomically and for that part
 partition next knows which records not to score. They become dead letters, and the order of the others holds.
 """
 
-from collections.abc import Iterable
-
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 
 from streamgauge.errors import ConfigurationError
 from streamgauge.groups import move_group
 from streamgauge.kafka import admin_client
 from streamgauge.settings import KafkaSettings, TopicSettings
+from worker.progress import skips_of, with_skips
 
-PREFIX = "skip:"
 MAX_SKIPS = 100
 """A broker takes 4,096 bytes of metadata."""
-
-
-def skips_of(metadata: str) -> frozenset[int]:
-    """The offsets in a committed offset's metadata; somebody else's metadata holds none."""
-    listed = metadata.removeprefix(PREFIX).split(",") if metadata.startswith(PREFIX) else []
-    return frozenset(int(offset) for offset in listed if offset.isdecimal())
-
-
-def committed_with(next_offset: int, skips: Iterable[int]) -> OffsetAndMetadata:
-    """A committed offset that still tells the skips which lie ahead of it."""
-    ahead = sorted(offset for offset in skips if offset >= next_offset)
-    return OffsetAndMetadata(next_offset, PREFIX + ",".join(map(str, ahead)) if ahead else "")
 
 
 def parse_position(text: str, topic: str) -> tuple[TopicPartition, int]:
@@ -47,10 +33,10 @@ async def skip(kafka: KafkaSettings, topics: TopicSettings, group: str, position
             raise ConfigurationError(f"group {group} has no committed offset for {tp.topic}-{tp.partition}")
         if offset < committed.offset:
             raise ConfigurationError(f"group {group} is past {position} already: it is at {committed.offset}")
-        skips = skips_of(committed.metadata) | {offset}
+        skips = skips_of(committed) | {offset}
         if len(skips) > MAX_SKIPS:
             raise ConfigurationError(f"{MAX_SKIPS} records of {tp.topic}-{tp.partition} are to be skipped already")
-        return committed_with(committed.offset, skips)
+        return with_skips(committed, skips)
 
     async with admin_client(kafka) as admin:
         await move_group(kafka, admin, group, tp, add)

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Protocol
 
@@ -12,7 +12,7 @@ from aiokafka.structs import OffsetAndMetadata, TopicPartition
 
 from streamgauge.errors import TopicsUnfit
 from streamgauge.groups import transactional_id
-from streamgauge.kafka import client_options, close_producer
+from streamgauge.kafka import close_producer, service_options
 from streamgauge.settings import KafkaSettings, TopicSettings
 from worker.output import OutputRecord
 from worker.settings import WorkerSettings
@@ -24,10 +24,14 @@ BROKER_MARGIN_S = 5.0
 """The broker gives a transaction up later than we do, so that the outcome of ours is never decided behind our back."""
 
 
+OffsetAfter = Callable[[Mapping[str, tuple[int, int]]], OffsetAndMetadata]
+"""The offset to commit, by where the records stand: by topic the offset of the first, and their number."""
+
+
 class Writer(Protocol):
     """Writes the outcomes of one transaction atomically."""
 
-    async def commit(self, records: Sequence[OutputRecord], next_offset: OffsetAndMetadata) -> None:
+    async def commit(self, records: Sequence[OutputRecord], offset_after: OffsetAfter) -> None:
         """All records and the offset become visible together, or an error is raised and the outcome is unknown."""
 
 
@@ -48,36 +52,39 @@ class TransactionalWriter:
         self._producer, self._group, self._source, self._timeout_s = producer, group, source, timeout_s
         self._observe_commit_s = observe_commit_s
 
-    async def commit(self, records: Sequence[OutputRecord], next_offset: OffsetAndMetadata) -> None:
+    async def commit(self, records: Sequence[OutputRecord], offset_after: OffsetAfter) -> None:
         try:
             async with asyncio.timeout(self._timeout_s):
-                await self._commit(records, next_offset)
+                await self._commit(records, offset_after)
         except (IllegalOperation, AssertionError) as error:
             # What aiokafka's transaction manager says when it has just been fenced, or has lost a partition.
             raise KafkaError(f"the producer is in no state to go on: {error!r}") from error
 
-    async def _commit(self, records: Sequence[OutputRecord], next_offset: OffsetAndMetadata) -> None:
+    async def _commit(self, records: Sequence[OutputRecord], offset_after: OffsetAfter) -> None:
+        by_topic: dict[str, list[OutputRecord]] = {}
+        for record in records:
+            by_topic.setdefault(record.topic, []).append(record)
         await self._producer.begin_transaction()
         # Every delivery is awaited: aiokafka would commit a transaction although a batch of it failed. The offset comes
         # after: of two requests of one producer the broker may turn one away, which is sent again 100 ms later.
-        await asyncio.gather(*self._sends(records))
-        await self._producer.send_offsets_to_transaction({self._source: next_offset}, self._group)
+        first_offsets = await asyncio.gather(*self._sends(by_topic))
+        sent = {topic: (first, len(own)) for (topic, own), first in zip(by_topic.items(), first_offsets, strict=True)}
+        await self._producer.send_offsets_to_transaction({self._source: offset_after(sent)}, self._group)
         began_s = time.monotonic()
         await self._producer.commit_transaction()
         self._observe_commit_s(time.monotonic() - began_s)
 
-    def _sends(self, records: Sequence[OutputRecord]) -> Iterator[Awaitable[None]]:
-        by_topic: dict[str, list[OutputRecord]] = {}
-        for record in records:
-            by_topic.setdefault(record.topic, []).append(record)
+    def _sends(self, by_topic: Mapping[str, Sequence[OutputRecord]]) -> Iterator[Awaitable[int]]:
         for topic, own in by_topic.items():
             yield send_in_order(self._producer, topic, self._source.partition, own)
 
 
-async def send_in_order(
-    producer: AIOKafkaProducer, topic: str, partition: int, records: Sequence[OutputRecord]
-) -> None:
-    """In batches that the topic takes; a batch is acknowledged before the next is handed over, so order holds."""
+async def send_in_order(producer: AIOKafkaProducer, topic: str, partition: int, records: Sequence[OutputRecord]) -> int:
+    """In batches that the topic takes; a batch is acknowledged before the next is handed over, so order holds.
+
+    Returns the offset of the first; -1 when there is none, or the broker had the batch already and does not tell.
+    """
+    offsets: list[int] = []
     remaining = iter(records)
     record = next(remaining, None)
     while record:
@@ -87,7 +94,8 @@ async def send_in_order(
         ):
             record = next(remaining, None)
         batch.close()
-        await (await producer.send_batch(batch, topic, partition=partition))
+        offsets.append((await (await producer.send_batch(batch, topic, partition=partition))).offset)
+    return offsets[0] if offsets else -1
 
 
 @asynccontextmanager
@@ -110,14 +118,22 @@ async def fenced_writer(
         max_batch_size=min(MAX_BATCH_BYTES, max_message_bytes),
         max_request_size=max_message_bytes,
         compression_type="lz4",
-        **client_options(kafka),
+        **service_options(kafka),
     )
     try:
         async with asyncio.timeout(OPEN_TIMEOUT_S):
             await producer.start()
-            for topic in topics.outputs:
-                if source.partition not in await producer.partitions_for(topic):
-                    raise TopicsUnfit(f"topic {topic} has no partition {source.partition}")
+            await _check_partition(producer, topics, source.partition)
         yield TransactionalWriter(producer, settings.group, source, settings.transaction_timeout_s, observe_commit_s)
-    finally:
+    except BaseException:
+        # Nothing that it still holds may become visible: there is nothing to wait for.
+        await close_producer(producer, within_s=0)
+        raise
+    else:
         await close_producer(producer)
+
+
+async def _check_partition(producer: AIOKafkaProducer, topics: TopicSettings, partition: int) -> None:
+    for topic in topics.outputs:
+        if partition not in await producer.partitions_for(topic):
+            raise TopicsUnfit(f"topic {topic} has no partition {partition}")

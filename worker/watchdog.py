@@ -14,20 +14,23 @@ CHECKS_PER_TIMEOUT = 6
 
 
 class Watchdog:
-    """Red after `timeout_s` without progress while there is lag; after twice that, `watch` ends the process.
+    """Red after `timeout_s` without progress while there is lag; after twice that, the process ends.
 
     `has_lag` is asked only when nothing has moved for long. It answers False when the broker cannot tell: a new
-    process would not help then.
+    process would not help then. `clock` tells seconds from any beginning.
     """
 
-    def __init__(self, timeout_s: float, has_lag: Callable[[], Awaitable[bool]]) -> None:
-        self._timeout_s, self._has_lag = timeout_s, has_lag
-        self._moved_s = time.monotonic()
+    def __init__(
+        self, timeout_s: float, has_lag: Callable[[], Awaitable[bool]], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._timeout_s, self._has_lag, self._clock = timeout_s, has_lag, clock
+        self._moved_s = clock()
+        self._had_lag = False
         self._problem: str | None = None
 
     def moved(self) -> None:
         """Something was committed, or an attempt at it has failed: whatever is wrong, nothing hangs."""
-        self._moved_s = time.monotonic()
+        self._moved_s = self._clock()
         self._problem = None
 
     def problem(self) -> str | None:
@@ -36,20 +39,23 @@ class Watchdog:
 
     async def watch(self) -> None:
         """Check until cancelled. Raises StreamgaugeError when the process is beyond help."""
-        had_lag = False
         while True:
             await asyncio.sleep(self._timeout_s / CHECKS_PER_TIMEOUT)
-            still_s = time.monotonic() - self._moved_s
-            if still_s < self._timeout_s:
-                had_lag = False
-                continue
-            if not await self._has_lag():
-                self.moved()
-                continue
-            if not had_lag:
-                had_lag = True  # a record may have come this very moment, after hours without one
-                continue
-            self._problem = f"nothing has moved for {still_s:.0f} s although there is lag"
-            log.error("worker.stalled", still_s=round(still_s))
-            if still_s >= 2 * self._timeout_s:
-                raise StreamgaugeError(self._problem)
+            await self.check()
+
+    async def check(self) -> None:
+        """Look once. Raises StreamgaugeError when the process is beyond help."""
+        still_s = self._clock() - self._moved_s
+        if still_s < self._timeout_s:
+            self._had_lag = False
+            return
+        if not await self._has_lag():
+            self.moved()
+            return
+        if not self._had_lag:
+            self._had_lag = True  # a record may have come this very moment, after hours without one
+            return
+        self._problem = f"nothing has moved for {still_s:.0f} s although there is lag"
+        log.error("worker.stalled", still_s=round(still_s))
+        if still_s >= 2 * self._timeout_s:
+            raise StreamgaugeError(self._problem)

@@ -1,9 +1,10 @@
 """How far a model's confidence is from its accuracy, and the temperature that brings them together."""
 
 import numpy as np
-from scoring import Floats, Integers, probabilities
 
-BINS = 10  # of equal width; confidence 1 falls in the last, as the feedback listener counts
+from infra.model.scoring import Floats, Integers, probabilities
+from worker.model.reference_profile import CONFIDENCE_BINS
+
 BOUNDS, PRECISION = (0.1, 10.0), 1e-4
 
 
@@ -16,8 +17,10 @@ def likelihood_loss(logits: Floats, labels: Integers, temperature: float) -> flo
 def calibration_error(scores: Floats, labels: Integers) -> float:
     """Expected calibration error: |accuracy - mean confidence| of each bin, weighed by its texts."""
     confidence, right = scores.max(axis=1), scores.argmax(axis=1) == labels
-    bins = np.minimum((confidence * BINS).astype(int), BINS - 1)
-    return float(sum(abs((right[bins == i] - confidence[bins == i]).sum()) for i in range(BINS)) / len(labels))
+    bins = np.minimum((confidence * CONFIDENCE_BINS).astype(int), CONFIDENCE_BINS - 1)
+    return float(
+        sum(abs((right[bins == i] - confidence[bins == i]).sum()) for i in range(CONFIDENCE_BINS)) / len(labels)
+    )
 
 
 def fit_temperature(logits: Floats, labels: Integers) -> float:

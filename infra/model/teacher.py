@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from data import Example, Split, load_split, read_examples, words
 from tokenizers import Tokenizer
-from training import Schedule, batches, pad, token_ids, train
 from transformers import MPNetForSequenceClassification
+
+from infra.model.data import Example, Split, load_split, read_examples, words
+from infra.model.training import Schedule, batches, pad, token_ids, train
 
 log = logging.getLogger(__name__)
 

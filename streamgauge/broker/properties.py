@@ -7,11 +7,11 @@ from streamgauge.broker.node import HOST
 
 Settings = Mapping[str, str]
 
-_LISTENER_SETTINGS = ("listeners", "advertised.listeners", "listener.security.protocol.map")
+LISTENER_SETTINGS = ("listeners", "advertised.listeners", "listener.security.protocol.map")
 
 # Kafka's defaults are for machines of its own: threads, buffers and files are cut to what a laptop shares,
 # waits to what a person or a test at the other end bears.
-_LAPTOP = {
+LAPTOP = {
     "auto.create.topics.enable": "false",
     "group.initial.rebalance.delay.ms": "0",
     "group.min.session.timeout.ms": "1000",
@@ -33,10 +33,10 @@ _LAPTOP = {
 
 
 def node_properties(node_id: int, port: int, controller_ports: Mapping[int, int]) -> dict[str, str]:
-    """Return a node's properties: three replicas and two of them in sync where there are three nodes."""
+    """A node's properties: three replicas and two of them in sync where there are three nodes."""
     replicas = min(3, len(controller_ports))
     in_sync = max(1, replicas - 1)
-    return _LAPTOP | {
+    return LAPTOP | {
         "node.id": str(node_id),
         "process.roles": "broker,controller",
         "controller.quorum.voters": ",".join(f"{i}@{HOST}:{p}" for i, p in controller_ports.items()),
@@ -58,13 +58,13 @@ def node_properties(node_id: int, port: int, controller_ports: Mapping[int, int]
 
 
 def with_settings(properties: Settings, settings: Settings) -> dict[str, str]:
-    """Return the properties with the user's: added to the lists of listeners, in place of anything else."""
-    added = {key: f"{properties[key]},{settings[key]}" for key in _LISTENER_SETTINGS if key in settings}
+    """The properties with the user's: added to the lists of listeners, in place of anything else."""
+    added = {key: f"{properties[key]},{settings[key]}" for key in LISTENER_SETTINGS if key in settings}
     return {**properties, **settings, **added}
 
 
 def properties_text(properties: Settings) -> str:
-    """Return a Java properties file; anything but ASCII is written as UTF-16 escapes, as Java reads it."""
+    """A Java properties file; anything but ASCII is written as UTF-16 escapes, as Java reads it."""
     lines = []
     for key, value in properties.items():
         units = struct.iter_unpack(">H", value.replace("\\", "\\\\").encode("utf-16-be"))

@@ -6,7 +6,8 @@ import itertools
 import json
 import random
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,11 +19,13 @@ from rich.console import Console
 
 from feedback_listener.service import Listener
 from feedback_listener.settings import ListenerSettings
-from producer.corpus import Sample, bundled, read
+from producer.corpus import Corpus, Sample, bundled
+from producer.labels import Classes, meaning, read_map, refusal
 from producer.pacing import Pace
 from producer.publish import Publisher, publish
 from streamgauge.broker.embedded import EmbeddedKafka
 from streamgauge.commands.demo_view import Tally, View
+from streamgauge.errors import ConfigurationError
 from streamgauge.events import Feedback, decode_prediction
 from streamgauge.kafka import client_options, sleep_or_stop
 from streamgauge.provisioning import make_right
@@ -47,14 +50,30 @@ class DemoOptions:
     duration_s: float | None
     rate_per_s: float
     input_file: Path | None
+    label_map: str | None
     jars_dir: Path | None
     http_port: int
     as_json: bool
 
 
-async def run_demo(options: DemoOptions, stop: asyncio.Event) -> None:
-    """Run until the duration is over, the file has ended or `stop` is set; then print the summary."""
-    samples: Iterable[Sample] = read(options.input_file) if options.input_file else itertools.cycle(bundled())
+def labelled_texts(options: DemoOptions, classes: Classes) -> Iterator[Sample]:
+    """The texts to play, their labels named as the model names its classes. Raises ConfigurationError."""
+    samples: Iterable[Sample]
+    if options.input_file:
+        corpus = Corpus.of_texts(options.input_file, load(TopicSettings).max_message_bytes)
+        where, samples, labels = str(options.input_file), corpus.samples(), corpus.labels
+    else:
+        sample = bundled()
+        where, samples = "the sample", itertools.cycle(sample)
+        labels = Counter(one.label for one in sample if one.label)
+    fit = meaning(labels, [classes], read_map(options.label_map))
+    if fit.misfits:
+        raise ConfigurationError(refusal(where, labels, fit.misfits, [classes]))
+    return (one._replace(label=one.label and fit.of[one.label]) for one in samples)
+
+
+async def run_demo(options: DemoOptions, model: OnnxModel, samples: Iterable[Sample], stop: asyncio.Event) -> None:
+    """Run until the duration is over, the texts have ended or `stop` is set; then print the summary."""
     view = View(Console(), f"http://localhost:{options.http_port}/metrics")
     broker = EmbeddedKafka(jars_dir=options.jars_dir, progress=view.say)
     tally = Tally()
@@ -62,7 +81,7 @@ async def run_demo(options: DemoOptions, stop: asyncio.Event) -> None:
         await asyncio.to_thread(broker.start)
         with TemporaryDirectory(prefix="streamgauge-") as folder:
             listening = load(ListenerSettings, store=Path(folder) / "listener.sqlite", shard="0/1")
-            await Demo(broker.bootstrap_servers, options, listening, tally, view).run(samples, stop)
+            await Demo(broker.bootstrap_servers, options, listening, tally, view).run(model, samples, stop)
     finally:
         await asyncio.to_thread(broker.stop)
     summary = tally.summary()
@@ -72,7 +91,7 @@ async def run_demo(options: DemoOptions, stop: asyncio.Event) -> None:
         print(json.dumps(summary))  # noqa: T201 - this is the output
 
 
-def planned_labels(label: str, dice: random.Random) -> list[tuple[float, str]]:
+def planned_labels(label: str, classes: Classes, dice: random.Random) -> list[tuple[float, str]]:
     """When (seconds after publishing) which labels are sent for a text: some twice, some wrong and corrected later."""
     delay_s = dice.uniform(0.3, MAX_LABEL_DELAY_S)
     later_s = delay_s + dice.uniform(0.3, MAX_LABEL_DELAY_S)
@@ -80,7 +99,7 @@ def planned_labels(label: str, dice: random.Random) -> list[tuple[float, str]]:
     if luck < 0.05:
         return [(delay_s, label), (later_s, label)]
     if luck < 0.10:
-        wrong = "NEGATIVE" if label == "POSITIVE" else "POSITIVE"
+        wrong = dice.choice([name for name in classes if name != label])
         return [(delay_s, wrong), (later_s, label)]
     return [(delay_s, label)]
 
@@ -88,8 +107,8 @@ def planned_labels(label: str, dice: random.Random) -> list[tuple[float, str]]:
 class Labeller:
     """Sends each text's labels when they are due."""
 
-    def __init__(self, publisher: Publisher, tally: Tally) -> None:
-        self._publisher, self._tally = publisher, tally
+    def __init__(self, publisher: Publisher, classes: Classes, tally: Tally) -> None:
+        self._publisher, self._classes, self._tally = publisher, classes, tally
         self._due: list[tuple[float, int, Feedback]] = []
         self._dice = random.Random(SEED)  # noqa: S311 - no secret
         self._count = itertools.count()
@@ -99,7 +118,7 @@ class Labeller:
         if sample.label is None:
             return
         now_s = time.monotonic()
-        for delay_s, label in planned_labels(sample.label, self._dice):
+        for delay_s, label in planned_labels(sample.label, self._classes, self._dice):
             feedback = Feedback(id=message_id, label=label, source="demo")
             heapq.heappush(self._due, (now_s + delay_s, next(self._count), feedback))
 
@@ -109,6 +128,7 @@ class Labeller:
             _due_s, _number, feedback = heapq.heappop(self._due)
             await self._publisher.feedback(feedback)
             self._tally.labels += 1
+            self._tally.unknown_class += feedback.label not in self._classes
 
 
 class Watcher:
@@ -153,11 +173,10 @@ class Demo:
         self._topics = load(TopicSettings)
         self._options, self._listening, self._tally, self._view = options, listening, tally, view
 
-    async def run(self, samples: Iterable[Sample], stop: asyncio.Event) -> None:
+    async def run(self, model: OnnxModel, samples: Iterable[Sample], stop: asyncio.Event) -> None:
         """Create the topics, start the services, publish, settle, stop the services."""
         self._view.say(f"Apache Kafka is ready at {self._kafka.bootstrap_servers}; starting worker and listener")
         settings = load(WorkerSettings)
-        model = await asyncio.to_thread(OnnxModel.load, settings.model_dir, settings.max_tokens)
         async for _line in make_right(self._kafka, self._topics, settings.group, PARTITIONS, None, dry_run=False):
             pass
         registry = service_registry()
@@ -180,7 +199,7 @@ class Demo:
             watching = services.create_task(watcher.watch(), name="watcher")
             showing = services.create_task(self._show(listener), name="view")
             with self._view.running(self._tally):
-                await self._play(samples, watcher, stop)
+                await self._play(samples, model.labels, watcher, stop)
                 await self._settle(stop)
                 worker_stop.set()
                 await working
@@ -214,11 +233,11 @@ class Demo:
         snapshot = listener.snapshot()
         self._tally.judged, self._tally.correct = snapshot.judged, snapshot.correct
 
-    async def _play(self, samples: Iterable[Sample], watcher: Watcher, stop: asyncio.Event) -> None:
+    async def _play(self, samples: Iterable[Sample], classes: Classes, watcher: Watcher, stop: asyncio.Event) -> None:
         """Publish texts and their labels; labels that are not due yet at the end are sent at once."""
         enough = asyncio.Event()
         async with Publisher(self._kafka, self._topics, source="demo") as publisher, asyncio.TaskGroup() as tasks:
-            labeller = Labeller(publisher, self._tally)
+            labeller = Labeller(publisher, classes, self._tally)
 
             def on_sent(sample: Sample, message_id: str) -> None:
                 self._tally.published += 1
@@ -227,7 +246,7 @@ class Demo:
 
             ending = tasks.create_task(_set_after(enough, stop, self._options.duration_s), name="duration")
             labelling = tasks.create_task(_send_labels(labeller, enough), name="labels")
-            await publish(publisher, samples, Pace(self._options.rate_per_s), enough, on_sent)
+            await publish(publisher.text, samples, Pace(self._options.rate_per_s), enough, on_sent)
             enough.set()
             ending.cancel()
             await labelling

@@ -30,6 +30,8 @@ class Tally:
     results: int = 0
     dead_letters: int = 0
     labels: int = 0
+    unknown_class: int = 0
+    """Labels that fit no class of the model."""
     judged: int = 0
     correct: int = 0
     latencies_s: list[float] = field(default_factory=list)
@@ -78,6 +80,7 @@ class Tally:
             "results": self.results,
             "dead_letters": self.dead_letters,
             "labels": self.labels,
+            "unknown_class": self.unknown_class,
             "judged": self.judged,
             "accuracy": self.accuracy,
             "texts_per_s": round(self.results / took_s, 1) if took_s else None,

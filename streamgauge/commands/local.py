@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from streamgauge.commands.running import JarsDir, run
+from streamgauge.commands.running import JarsDir, LabelMap, run
+from streamgauge.settings import load
 
 app = typer.Typer()
 
@@ -39,14 +40,20 @@ def demo(
     duration: Annotated[float | None, typer.Option(min=1, help="Seconds to publish for; unset: until Ctrl-C.")] = None,
     rate: Annotated[float, typer.Option(min=0.1, help="Texts a second.")] = 50,
     input_file: Annotated[
-        Path | None, typer.Option("--input", help="csv, tsv, jsonl or txt instead of the sample.")
+        Path | None, typer.Option("--input", help="csv, tsv, json, jsonl or txt instead of the sample.")
     ] = None,
+    label_map: LabelMap = None,
     jars_dir: JarsDir = None,
     http_port: Annotated[int, typer.Option(help="Port of /metrics.")] = 8001,
     as_json: Annotated[bool, typer.Option("--json", help="End with one JSON object on standard output.")] = False,
 ) -> None:
     """Everything in one process tree: Kafka, worker, listener and a producer of labelled texts, with a live view."""
-    from streamgauge.commands.demo import DemoOptions, run_demo
+    from streamgauge.commands.demo import DemoOptions, labelled_texts, run_demo
+    from worker.service import load_model
+    from worker.settings import WorkerSettings
 
-    options = DemoOptions(duration, rate, input_file, jars_dir, http_port, as_json)
-    run(lambda stop: run_demo(options, stop))
+    options = DemoOptions(duration, rate, input_file, label_map, jars_dir, http_port, as_json)
+    settings = load(WorkerSettings)
+    model = load_model(settings)
+    samples = labelled_texts(options, model.labels)
+    run(lambda stop: run_demo(options, model, samples, stop))

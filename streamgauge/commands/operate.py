@@ -29,9 +29,10 @@ def create_topics(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print what would be done.")] = False,
     bootstrap_servers: Bootstrap = None,
 ) -> None:
-    """Create the topics, or bring them into the shape that the guarantees need, and start the workers' group at 0.
+    """Create the topics, or give them what the guarantees need, and start the workers' group at their beginning.
 
-    Doing it again changes nothing. Partitions are never removed, nor are settings that are nobody's business here.
+    Running it again changes nothing. It only adds: no partition is removed, no retention shortened, no limit lowered,
+    and no setting touched that the guarantees do not need.
     """
     from streamgauge.provisioning import make_right
 

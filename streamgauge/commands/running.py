@@ -1,6 +1,8 @@
 """How commands run: settings are read, logs set up, signals obeyed. And the options that several commands have."""
 
 import asyncio
+import os
+import sys
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,6 +18,13 @@ Group = Annotated[str | None, typer.Option(help="The workers' group.")]
 HttpPort = Annotated[int | None, typer.Option(help="Port of /metrics, /livez and /readyz.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 JarsDir = Annotated[Path | None, typer.Option(help="A folder that holds Kafka's jars, for machines without a network.")]
+
+LabelMap = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE_OR_PAIRS", help="What labels mean: 1=POSITIVE,0=NEGATIVE, or a file with such a pair a line."
+    ),
+]
 
 Work = Callable[[asyncio.Event], Coroutine[Any, Any, None]]
 KafkaWork = Callable[[KafkaSettings, TopicSettings, asyncio.Event], Coroutine[Any, Any, None]]
@@ -42,3 +51,18 @@ def worker_group(group: str | None) -> str:
     from worker.settings import WorkerSettings
 
     return load(WorkerSettings, group=group).group
+
+
+def line_out(line: str) -> bool:
+    """Print a line at once; False when nobody reads standard output any more, as after `| head -1`."""
+    try:
+        print(line, flush=True)  # noqa: T201 - this is the output
+    except BrokenPipeError:
+        close_standard_output()
+        return False
+    return True
+
+
+def close_standard_output() -> None:
+    """Nobody reads it any more; what is still buffered must not fail when Python closes the stream."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -16,7 +16,7 @@ from rich.table import Table
 
 from streamgauge.commands.reading import reader, unless_stopped
 from streamgauge.errors import Stopped
-from streamgauge.events import TransactionMeasured, decode_measurement
+from streamgauge.events import Covered, TransactionMeasured, decode_measurement
 from streamgauge.settings import KafkaSettings, TopicSettings
 
 By = Literal["time", "worker", "partition", "model"]
@@ -56,19 +56,18 @@ class Sums:
     latencies: Counter[float] = field(default_factory=Counter)
     """How many records lie at or below an edge, and above the edge before; the last edge is infinite."""
 
-    def add(self, measured: TransactionMeasured, began_s: float) -> None:
-        """Count one more transaction, which began at `began_s`. Raises ValueError when its histogram is none."""
-        latencies = dict(zip((*measured.latency.edges, math.inf), measured.latency.counts, strict=True))
+    def add(self, covered: Covered, latencies: Mapping[float, int], began_s: float) -> None:
+        """Count one more transaction, or a model's part of one, which began at `began_s`."""
         self.transactions += 1
-        self.records += measured.records
-        self.scored += sum(measured.labels.values())
-        self.dead_letters += sum(measured.dead_letters.values())
-        self.tokens += measured.tokens
-        self.padded_tokens += measured.padded_tokens
-        self.tokenize_s += measured.tokenize_s
-        self.queue_s += measured.queue_s
-        self.infer_s += measured.infer_s
-        self.max_s = max(self.max_s, measured.latency.max)
+        self.records += covered.records
+        self.scored += sum(covered.labels.values())
+        self.dead_letters += sum(covered.dead_letters.values())
+        self.tokens += covered.tokens
+        self.padded_tokens += covered.padded_tokens
+        self.tokenize_s += covered.tokenize_s
+        self.queue_s += covered.queue_s
+        self.infer_s += covered.infer_s
+        self.max_s = max(self.max_s, covered.latency.max)
         self.first_s, self.last_s = min(self.first_s, began_s), max(self.last_s, began_s)
         self.latencies.update(latencies)
 
@@ -93,6 +92,11 @@ class Sums:
             "padding": ratio(self.padded_tokens - self.tokens, self.padded_tokens),
             "transactions": self.transactions,
         }
+
+
+def latencies_of(covered: Covered) -> dict[float, int]:
+    """Records by the edge at or below which they lie. Raises ValueError when there is not a count for each edge."""
+    return dict(zip((*covered.latency.edges, math.inf), covered.latency.counts, strict=True))
 
 
 def quantile(buckets: Mapping[float, int], q: float, largest: float) -> float | None:
@@ -120,8 +124,17 @@ class Stats:
     def add(self, measured: TransactionMeasured) -> None:
         """Raises ValueError, and changes nothing, when a field is not what we write."""
         began_s = datetime.fromisoformat(measured.began_at).timestamp()
-        self._all.add(measured, began_s)
-        self._groups.setdefault(self._key(measured, began_s), Sums()).add(measured, began_s)
+        whole = latencies_of(measured)
+        parts = [(key, part, latencies_of(part)) for key, part in self._parts(measured, began_s)]
+        self._all.add(measured, whole, began_s)
+        for key, part, latencies in parts:
+            self._groups.setdefault(key, Sums()).add(part, latencies, began_s)
+
+    def _parts(self, measured: TransactionMeasured, began_s: float) -> list[tuple[str, Covered]]:
+        """The rows that a transaction belongs to, and what of it: where several models scored, each has its part."""
+        if self._by == "model" and measured.models:
+            return [(part.model.key, part) for part in measured.models]
+        return [(self._key(measured, began_s), measured)]
 
     def _key(self, measured: TransactionMeasured, began_s: float) -> str:
         match self._by:
@@ -177,7 +190,8 @@ def show(rows: Mapping[str, Mapping[str, float | None]]) -> None:
     """Print the rows as a table; whole, where there is no terminal to fit it to."""
     caption = (
         "dead: dead letters. p50 to p99: from a record's timestamp to the beginning of its transaction. "
-        "token, queue, infer: milliseconds of a text, of its batch's inference its share. pad: share of padding"
+        "token, queue, infer: milliseconds for one text; the time of a batch is divided by its texts. "
+        "pad: share of padding in all tokens computed"
     )
     table = Table(caption=caption, box=None, padding=(0, 1, 0, 0))
     table.add_column("", no_wrap=True)

@@ -1,7 +1,6 @@
 """One line a record of an output topic, live: what `streamgauge tail` shows. Never a text, unless it is asked for."""
 
 import asyncio
-import os
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -10,7 +9,8 @@ import msgspec
 from aiokafka import AIOKafkaConsumer
 
 from streamgauge.commands.reading import reader, unless_stopped
-from streamgauge.events import decode_measurement, decode_prediction, last_header
+from streamgauge.commands.running import close_standard_output
+from streamgauge.events import CONNECT_ERRORS, decode_measurement, decode_prediction, last_header
 from streamgauge.settings import KafkaSettings
 
 POLL_MS = 1000
@@ -47,7 +47,7 @@ def dead_letter_line(record: Any, *, with_value: bool) -> str:
 
 
 def _error(record: Any, name: str) -> str:
-    return (last_header(record.headers, f"__connect.errors.{name}") or b"?").decode(errors="replace")
+    return (last_header(record.headers, CONNECT_ERRORS + name) or b"?").decode(errors="replace")
 
 
 def _bytes(value: bytes | None) -> str:
@@ -75,8 +75,7 @@ async def _print(consumer: AIOKafkaConsumer, line_of: Callable[[Any], str]) -> N
                     print(harmless(_line(record, line_of)))  # noqa: T201 - this is the output
                 sys.stdout.flush()
             except BrokenPipeError:
-                # The reader has gone; what is still buffered must not fail when Python closes the stream.
-                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+                close_standard_output()
                 return
 
 

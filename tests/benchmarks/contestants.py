@@ -18,7 +18,8 @@ import msgspec
 import numpy as np
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
-from worker.model.session import OnnxModel, TokenIds
+from worker.model.scorer import TokenIds
+from worker.model.session import OnnxModel
 
 NAIVE_RECORDS = 32
 

@@ -27,8 +27,9 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from worker.backlog import batch_window
-from worker.model.session import OnnxModel, Probabilities, TokenIds, softmax
-from worker.model_making.profile import LabelledTexts
+from worker.model.scorer import Probabilities, TokenIds, softmax
+from worker.model.session import OnnxModel
+from worker.model_making.labelled_texts import LabelledTexts
 from worker.model_making.quantize import quantize
 from worker.settings import WorkerSettings
 

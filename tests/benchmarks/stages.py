@@ -43,7 +43,8 @@ from tests.benchmarks.texts import TEXT_SETS, texts_of
 from tests.cluster import Stream
 from tests.echo import EchoModel
 from worker.backlog import Backlog
-from worker.model.session import OnnxModel, Probabilities, Scorer, TokenIds
+from worker.model.scorer import Probabilities, Scorer, TokenIds
+from worker.model.session import OnnxModel
 from worker.publish import Publisher
 from worker.service import Worker
 from worker.settings import WorkerSettings

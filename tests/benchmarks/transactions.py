@@ -21,7 +21,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
-from aiokafka.structs import OffsetAndMetadata, TopicPartition
+from aiokafka.structs import TopicPartition
 from prometheus_client import CollectorRegistry
 
 from producer.corpus import bundled
@@ -36,7 +36,7 @@ from worker.model.session import OnnxModel
 from worker.output import OutputRecord
 from worker.service import Worker
 from worker.settings import WorkerSettings
-from worker.transaction import send_in_order
+from worker.transaction import OffsetAfter, send_in_order
 
 VARIANTS = ("transactions", "plain")
 PACED_TEXTS, PACED_PER_S = 400, 40
@@ -48,7 +48,7 @@ class PlainWriter:
     def __init__(self, producer: AIOKafkaProducer, partition: int) -> None:
         self._producer, self._partition = producer, partition
 
-    async def commit(self, records: Sequence[OutputRecord], next_offset: OffsetAndMetadata) -> None:
+    async def commit(self, records: Sequence[OutputRecord], _offset_after: OffsetAfter) -> None:
         by_topic: dict[str, list[OutputRecord]] = {}
         for record in records:
             by_topic.setdefault(record.topic, []).append(record)

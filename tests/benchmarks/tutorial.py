@@ -27,7 +27,7 @@ from transformers import (
 )
 
 LEAST_GELU = -0.17
-"""What `worker.model_making.quantize` takes off an activation, and puts back into the next bias."""
+"""What `worker/model_making/quantize.py` takes off an activation, and puts back into the next bias."""
 MAX_DIFFERENCE = 0.05
 """Of a known answer: more than the rounding of activations explains."""
 
@@ -61,7 +61,7 @@ class Graph:
 
 def weights_of(graph: Graph, head_size: int) -> Iterator[tuple[str, Any]]:
     """Names and values as PyTorch has them: of an export by optimum, its weights stored as int8 or not, or of a model
-    that `worker.model_making.quantize` has rewritten."""
+    that `worker/model_making/quantize.py` has rewritten."""
     for name, value in graph.constants.items():
         yield name, value
     for name, value in graph.scaled():

@@ -27,7 +27,7 @@ from tests.oracle import Input, generate, judge
 from worker.output import OutputRecord
 from worker.service import Worker
 from worker.settings import WorkerSettings
-from worker.transaction import Writer, fenced_writer
+from worker.transaction import OffsetAfter, Writer, fenced_writer
 
 
 class Unencodable(str):
@@ -99,7 +99,7 @@ async def test_a_topic_that_lost_records_is_refused(kafka: Kafka) -> None:
     tp = TopicPartition(stream.topics.input, 0)
     settings = WorkerSettings(group=stream.group)
     async with fenced_writer(stream.kafka, stream.topics, settings, tp, 10_000) as writer:
-        await writer.commit([], OffsetAndMetadata(150, ""))
+        await writer.commit([], lambda _sent: OffsetAndMetadata(150, ""))
     with pytest.raises(ExceptionGroup) as caught:
         async with running(stream):
             await asyncio.Event().wait()
@@ -121,9 +121,9 @@ class HangingWriter:
     def __init__(self, inner: Writer, go: asyncio.Event) -> None:
         self._inner, self._go = inner, go
 
-    async def commit(self, records: Sequence[OutputRecord], next_offset: OffsetAndMetadata) -> None:
+    async def commit(self, records: Sequence[OutputRecord], offset_after: OffsetAfter) -> None:
         await self._go.wait()
-        await self._inner.commit(records, next_offset)
+        await self._inner.commit(records, offset_after)
 
 
 async def test_a_stuck_partition_starves_no_other(kafka: Kafka) -> None:

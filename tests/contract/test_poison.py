@@ -12,7 +12,7 @@ from tests.cluster import Kafka, Stream
 from tests.contract.test_worker import running
 from tests.echo import EchoModel, echo_probability
 from tests.oracle import Input, generate, judge
-from worker.model.session import InferenceError, Probabilities, TokenIds
+from worker.model.scorer import InferenceError, Probabilities, TokenIds
 from worker.replay import replay
 from worker.service import Worker
 from worker.settings import WorkerSettings

@@ -26,7 +26,7 @@ from tests.echo import EchoModel, echo_probability
 from tests.faults.replica import Replica
 from tests.oracle import Input, generate, judge
 from worker import service
-from worker.model.session import Probabilities, TokenIds
+from worker.model.scorer import Probabilities, TokenIds
 
 NON_EMPTY_GROUP, GROUP_SUBSCRIBED_TO_TOPIC = 68, 86
 """Kafka's error codes."""

@@ -19,7 +19,7 @@ from streamgauge.settings import KafkaSettings, TopicSettings
 from tests.cluster import Kafka, Stream, until
 from tests.echo import EchoModel
 from tests.oracle import Input, generate, judge
-from worker.model.session import Probabilities, TokenIds
+from worker.model.scorer import Probabilities, TokenIds
 from worker.service import Worker
 from worker.settings import WorkerSettings
 

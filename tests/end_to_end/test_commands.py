@@ -26,7 +26,7 @@ SECRET = "a-very-secret-review"
 QUIET_ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("STREAMGAUGE_")}
 
 
-def run(*arguments: str, stdin: str | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
+def run(*arguments: str | bytes, stdin: str | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [*STREAMGAUGE, *arguments],
         env=QUIET_ENVIRONMENT | environment,
@@ -111,13 +111,18 @@ def test_services_are_modules_too(module: str) -> None:
             1,
             "no Kafka broker answered",
         ),
-        (["produce", "--file", "/nowhere.csv"], {"STREAMGAUGE_KAFKA_CONNECT_TIMEOUT_S": "0.5"}, 1, "no Kafka broker"),
+        (["produce", "x", "-b", "127.0.0.1:1"], {"STREAMGAUGE_KAFKA_CONNECT_TIMEOUT_S": "0.5"}, 1, "no Kafka broker"),
+        (["produce", "--file", "/nowhere.csv"], {}, 2, "/nowhere.csv: No such file"),
+        (["produce", "fine", b"caf\xe9"], {}, 2, "arguments, text 2: not UTF-8"),
+        (["feedback", b"caf\xe9", "POSITIVE"], {}, 2, "id, label and source must be UTF-8"),
+        (["feedback", "a", "x", "--label-map", b"caf\xe9=y"], {}, 2, "--label-map: not UTF-8"),
+        (["feedback", "a", " "], {}, 2, "not a label that can be sent"),
         (["listen", "--shard", "3/3"], {}, 2, "STREAMGAUGE_LISTENER_SHARD: Value error, must be NUMBER/OF such as 0/3"),
         (["reconcile", "--listener", "http://127.0.0.1:1"], {}, 1, "http://127.0.0.1:1: no listener answers"),
         (["feedback", "only-an-id"], {}, 2, "give either a message id and a label, or --file"),
     ],
 )
-def test_refusals_are_clear(arguments: list[str], environment: dict[str, str], code: int, message: str) -> None:
+def test_refusals_are_clear(arguments: list[str | bytes], environment: dict[str, str], code: int, message: str) -> None:
     """One line says what is wrong, the exit code whether it was the usage (2) or the world (1)."""
     ended = run(*arguments, **environment)
     assert (ended.returncode, ended.stdout) == (code, "")
@@ -154,25 +159,50 @@ async def test_texts_and_labels_from_the_command_line(kafka: Kafka, tmp_path: Pa
     stream = await Stream.create(kafka.bootstrap_servers)
     settings = environment_of(stream) | {"STREAMGAUGE_LISTENER_STORE": str(tmp_path / "listener.sqlite")}
     ids = run("produce", "what a lovely film", "utterly dreadful", **settings).stdout.split()
-    (tmp_path / "more.csv").write_text('id,text,label\nm1,"good, really",pos\n')
-    assert "published 1 texts" in run("produce", "--file", str(tmp_path / "more.csv"), **settings).stderr
+    (tmp_path / "more.csv").write_text('id,text,label\nm1,"good, really",1\n,"dull, sadly",0\n')
+    assert "published 2 texts" in run("produce", "--file", str(tmp_path / "more.csv"), **settings).stderr
     assert "published 2 texts" in run("produce", stdin="one line\n\nanother\n", **settings).stderr
     with (
         service("-m", "streamgauge", "worker", **settings),
         service("-m", "feedback_listener", **settings) as (_process, port, _log),
     ):
-        results = await stream.read(at_least=5)
-        assert {*ids, "producer/m1"} < {record.key.decode() for record in results}
-        (tmp_path / "labels.jsonl").write_text(json.dumps({"id": ids[1], "label": "neg"}) + "\n")
+        results = await stream.read(at_least=6)
+        assert {*ids, "m1"} < {record.key.decode() for record in results}
+        (tmp_path / "labels.jsonl").write_text(json.dumps({"id": ids[1], "label": "negative"}) + "\n")
         assert run("feedback", ids[0], "positive", "--source", "anna", **settings).returncode == 0
         assert "sent 1 labels" in run("feedback", "--file", str(tmp_path / "labels.jsonl"), **settings).stderr
+        assert "sent 2 labels" in run("feedback", "--file", str(tmp_path / "more.csv"), **settings).stderr
+        odd = run("feedback", ids[0], "meh", **settings)
+        assert (odd.returncode, "fit no class of the model (NEGATIVE, POSITIVE): meh (1)" in odd.stderr) == (1, True)
         accuracy = 'ml_model_accuracy{model="distilbert-sst2-compact@2.0.0",window="all"} 1.0'
-        while accuracy not in (metrics := get(port, "/metrics")[1]):
+        judged = re.compile(r'streamgauge_judged_predictions\{.*window="all"\} (\S+)')
+        while sum(map(float, judged.findall(metrics := get(port, "/metrics")[1]))) < 4:
             assert 'outcome="unknown_class",partition="0",window="all"} 1.0' not in metrics
+        assert accuracy in metrics
         reconciled = run("reconcile", "--listener", f"http://127.0.0.1:{port}", **settings)
         assert (reconciled.returncode, "all equal" in reconciled.stdout) == (0, True)
         second = run("listen", "--http-port", "0", **settings)
         assert (second.returncode, "another listener has it open" in second.stderr) == (2, True)
+
+
+async def test_half_of_something_is_told(kafka: Kafka, tmp_path: Path) -> None:
+    """Nothing of a broken file is sent, however often it is tried; a reader who leaves is named, with the number."""
+    stream = await Stream.create(kafka.bootstrap_servers)
+    settings = environment_of(stream)
+    (tmp_path / "late.csv").write_text("text,label\n" + "fine,1\n" * 5000 + "one, too many,1\n")
+    for _ in range(2):
+        refused = run("produce", "--file", str(tmp_path / "late.csv"), **settings)
+        assert (refused.returncode, "late.csv, line 5002: 3 columns, the header has 2" in refused.stderr) == (2, True)
+    assert await stream.read([stream.topics.input]) == []
+    piped = await asyncio.create_subprocess_exec(
+        *("bash", "-c", 'set -o pipefail; "$0" -m streamgauge produce $(seq 3000) | head -1', sys.executable),
+        env=QUIET_ENVIRONMENT | settings, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    shown, errors = await piped.communicate()
+    told = re.fullmatch(r"error: nobody reads the message ids .* published (\d+) of 3000 .*\n", errors.decode())
+    assert told, errors
+    assert (piped.returncode, shown.count(b"\n")) == (1, 1)
+    assert len(await stream.read([stream.topics.input])) == int(told[1]) < 3000
 
 
 async def test_a_full_disk_ends_the_listener_by_name(kafka: Kafka, tmp_path: Path) -> None:

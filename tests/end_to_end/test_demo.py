@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,17 +14,22 @@ from rich.console import Console
 
 from feedback_listener.settings import ListenerSettings
 from producer.corpus import Sample, bundled
-from streamgauge.commands.demo import Demo, DemoOptions
+from streamgauge.commands.demo import Demo, DemoOptions, labelled_texts
 from streamgauge.commands.demo_view import Tally, View
+from streamgauge.errors import ConfigurationError
 from streamgauge.events import decode_feedback, decode_prediction
 from streamgauge.settings import KafkaSettings, TopicSettings
 from tests.cluster import Kafka, Stream
+from worker.model.session import OnnxModel
+from worker.settings import WorkerSettings
 
+CLASSES = ("NEGATIVE", "POSITIVE")
 FIELDS = [
     "published",
     "results",
     "dead_letters",
     "labels",
+    "unknown_class",
     "judged",
     "accuracy",
     "texts_per_s",
@@ -39,11 +45,12 @@ async def test_the_numbers_are_those_in_the_topics(
     monkeypatch.setenv("STREAMGAUGE_TOPIC_PREFIX", "demo")
     monkeypatch.setenv("STREAMGAUGE_WORKER_GROUP", "demo")
     tally = Tally()
-    options = DemoOptions(None, 200, None, None, 0, as_json=False)
+    options = DemoOptions(None, 200, None, None, None, 0, as_json=False)
+    model = OnnxModel.load(WorkerSettings().model_dir, 512)
     samples = [*bundled()[:400], Sample("x" * 200_000, "POSITIVE")]
     listening = ListenerSettings(store=tmp_path / "listener.sqlite")
     demo = Demo(kafka.bootstrap_servers, options, listening, tally, View(Console(quiet=True), ""))
-    await demo.run(samples, asyncio.Event())
+    await demo.run(model, samples, asyncio.Event())
 
     topics = TopicSettings(prefix="demo")
     stream = Stream(KafkaSettings(bootstrap_servers=kafka.bootstrap_servers), topics, "demo", 4)
@@ -71,7 +78,36 @@ def test_the_command_ends_with_one_json_object(tmp_path: Path) -> None:
     assert list(summary) == FIELDS
     assert summary["published"] == summary["results"] == 40
     assert 0 < summary["judged"] <= 40
+    assert summary["unknown_class"] == 0
     assert "texts/s" in ended.stdout
+
+
+@pytest.mark.parametrize(
+    ("labels", "label_map", "expected"),
+    [
+        ((1, 0), None, "POSITIVE NEGATIVE"),
+        (("LABEL_1", "LABEL_0"), None, "POSITIVE NEGATIVE"),
+        (("1.0", "0.0"), None, "POSITIVE NEGATIVE"),
+        (("positive", "Negative"), None, "POSITIVE NEGATIVE"),
+        ((4, 0), None, "4 (1), 0 (1)"),
+        ((2, 1), None, "2 (1), 1 (1)"),
+        ((1, -1), None, "1 (1), -1 (1)"),
+        ((5, 3), None, "5 (1), 3 (1)"),
+        ((5, 3), "5=positive,3=", "POSITIVE None"),
+    ],
+)
+def test_labels_are_the_models_or_are_refused(
+    tmp_path: Path, labels: tuple[object, object], label_map: str | None, expected: str
+) -> None:
+    """Before Kafka starts each label is a class of the model, or is refused by name."""
+    path = tmp_path / "texts.csv"
+    path.write_text(f"text,label\na fine film,{labels[0]}\nawful,{labels[1]}\n")
+    options = DemoOptions(None, 1, path, label_map, None, 0, as_json=False)
+    if "(" in expected:
+        with pytest.raises(ConfigurationError, match=re.escape(f"(NEGATIVE, POSITIVE): {expected}; nothing was sent")):
+            labelled_texts(options, CLASSES)
+    else:
+        assert " ".join(str(one.label) for one in labelled_texts(options, CLASSES)) == expected
 
 
 def test_ctrl_c_ends_the_demo_cleanly() -> None:

@@ -7,7 +7,7 @@ from unittest import mock
 
 from tests.faults.holding_model import HoldingModel
 from tests.faults.worker_process import main
-from worker.model.session import Probabilities, TokenIds
+from worker.model.scorer import Probabilities, TokenIds
 
 DEADLY_WORDS = 77
 """A text of so many words ends the process with SIGSEGV when it is scored."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 import structlog
 
 from tests.echo import EchoModel
-from worker.model.session import Probabilities, TokenIds
+from worker.model.scorer import Probabilities, TokenIds
 
 log = structlog.get_logger(__name__)
 

@@ -1,6 +1,7 @@
 """A TCP proxy between one worker and its broker, whose network can be made to fail and to heal."""
 
 import asyncio
+import random
 import socket
 import struct
 from contextlib import suppress
@@ -10,6 +11,7 @@ from typing import Self
 
 HOST = "127.0.0.1"
 CHUNK_BYTES = 65536
+LATENCY_S = (0.05, 0.25)
 
 
 class Mode(Enum):
@@ -22,6 +24,10 @@ class Mode(Enum):
     """Connections are closed, new ones refused; what was on its way is gone."""
     RESET = auto()
     """As `DROP`, but connections end by RST."""
+    SWALLOW = auto()
+    """Connections stay, of those to come too, and all bytes are lost: for good, on connections that lost some."""
+    SLOW = auto()
+    """Bytes take 300 ms there and back, with jitter."""
 
 
 class Proxy:
@@ -31,6 +37,7 @@ class Proxy:
         self._port, self._target_port = port, target_port
         self._writers: set[asyncio.StreamWriter] = set()
         self._serving: set[asyncio.Task[None]] = set()
+        self._mode = Mode.PASS
         self._flowing = asyncio.Event()
         self._flowing.set()
         self._server: asyncio.Server | None = None
@@ -48,9 +55,10 @@ class Proxy:
 
     async def switch(self, mode: Mode) -> None:
         """Change the network at once, for connections that exist and for those to come."""
+        self._mode = mode
         if mode is Mode.STALL:
             self._flowing.clear()
-        elif mode is Mode.PASS:
+        elif mode in (Mode.PASS, Mode.SWALLOW, Mode.SLOW):
             await self._listen()
             self._flowing.set()
         else:
@@ -90,9 +98,15 @@ class Proxy:
             await _closed(broker_writer)
 
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        is_dead = False
         with suppress(OSError):
             while data := await reader.read(CHUNK_BYTES):
                 await self._flowing.wait()
+                is_dead = is_dead or self._mode is Mode.SWALLOW
+                if is_dead:
+                    continue
+                if self._mode is Mode.SLOW:
+                    await asyncio.sleep(random.uniform(*LATENCY_S))
                 writer.write(data)
                 await writer.drain()
         await self._flowing.wait()

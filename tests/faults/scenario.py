@@ -16,8 +16,9 @@ from streamgauge.kafka import admin_client
 from streamgauge.settings import KafkaSettings
 from tests.cluster import Stream, until
 from tests.echo import echo_probability
-from tests.faults.conftest import FaultyKafka, Lane
+from tests.faults.conftest import FaultyKafka
 from tests.faults.holding_model import HOLD
+from tests.faults.lanes import Lane
 from tests.faults.proxy import Mode, Proxy
 from tests.faults.replica import Replica
 from tests.faults.steps import STRIKING

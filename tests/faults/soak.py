@@ -24,6 +24,7 @@ import msgspec
 from aiokafka.admin import AIOKafkaAdminClient
 
 from streamgauge.broker.embedded import EmbeddedKafka
+from streamgauge.broker.jars import KAFKA_VERSION
 from streamgauge.settings import LogSettings
 from streamgauge.telemetry import set_up_logging
 from tests.cluster import Stream, until
@@ -55,12 +56,16 @@ class Options:
     seed: int
     workers: int = 3
     partitions: int = 6
+    kinds: Sequence[str] = ()
+    """Of faults; none: all that so many nodes allow."""
+    kafka_version: str = KAFKA_VERSION
 
 
 def deal(options: Options) -> list[str]:
     """The kinds of the faults, in the order of the seed: each kind once before any comes again."""
     dice = random.Random(options.seed)
-    kinds = sorted(WORKER_FAULTS) + (sorted(BROKER_FAULTS) if options.nodes > 2 else [])
+    every = sorted(WORKER_FAULTS) + (sorted(BROKER_FAULTS) if options.nodes > 2 else [])
+    kinds = list(options.kinds) or every
     deck: list[str] = []
     while len(deck) < options.faults:
         deck += dice.sample(kinds, len(kinds))
@@ -99,7 +104,9 @@ async def soak(options: Options, folder: Path) -> Report:
     """Run it; the logs are written to `folder`. Raises what made a verdict impossible."""
     began_s = time.monotonic()
     report = Report(records=0, faults=options.faults, seed=options.seed)
-    embedded = EmbeddedKafka(data_dir=folder / "kafka", nodes=options.nodes, settings=BROKER_SETTINGS)
+    embedded = EmbeddedKafka(
+        data_dir=folder / "kafka", nodes=options.nodes, version=options.kafka_version, settings=BROKER_SETTINGS
+    )
     try:
         await asyncio.to_thread(embedded.start)
         stream = await Stream.create(embedded.bootstrap_servers, options.partitions)
@@ -219,6 +226,9 @@ def main() -> int:
     parser.add_argument(
         "--seed", type=int, default=random.randrange(10**6), help="of all choices; default: a random one"
     )
+    every = [*WORKER_FAULTS, *BROKER_FAULTS]
+    parser.add_argument("--kinds", nargs="+", choices=every, default=(), help="of faults; default: all")
+    parser.add_argument("--kafka-version", default=KAFKA_VERSION, help="of the brokers; default: %(default)s")
     parser.add_argument("--json", action="store_true", help="the last line is the report as JSON")
     parser.add_argument("--keep", action="store_true", help="keep the logs whatever the verdict")
     arguments = vars(parser.parse_args())

@@ -23,7 +23,7 @@ from streamgauge.provisioning import apply
 from streamgauge.topics import OUTPUT_MARGIN_BYTES, Change
 from tests.cluster import Stream, until
 from tests.faults.replica import Replica
-from tests.faults.soak_cluster import ask, in_sync, leads_nothing
+from tests.faults.soak_cluster import ask, in_sync
 from tests.faults.soak_fleet import END_TIMEOUT_S, SETTINGS, Findings, Post
 from tests.faults.soak_stream import Flow, Strike
 from tests.faults.worker_process import STEPS
@@ -204,13 +204,32 @@ class Faults:
         """A broker dies, and comes back."""
         await self._broker("broker_kill", signal.SIGKILL)
 
+    async def broker_restart(self) -> None:
+        """The broker that coordinates the group or a partition's transactions dies, and is started again at once.
+
+        As systemd and Kubernetes do it: the others have not missed it yet, so when it is back it may still lead. They
+        stand still for a moment before, so that the end of its log is in no other.
+        """
+        await in_sync(self.stream)
+        node = await ask(self.stream, self._coordinator)
+        others = [each for each in self.kafka.nodes if each is not node]
+        for other in others:
+            other.kill(signal.SIGSTOP)
+        await self._pause(0, 0.3)
+        node.kill()
+        for other in others:
+            other.kill(signal.SIGCONT)
+        self.flow.strike("broker_restart")
+        await asyncio.to_thread(node.start)
+        await asyncio.to_thread(node.wait_ready, among=[each.id for each in self.kafka.nodes])
+        await in_sync(self.stream)
+
     async def _broker(self, kind: str, number: signal.Signals) -> None:
         await in_sync(self.stream)
         node = await ask(self.stream, self._leader)
         node.kill(number)
         self.flow.strike(kind)
         await asyncio.to_thread(node.wait)
-        await leads_nothing(self.stream, node.id)
         await self._pause(0.5, 4)
         await asyncio.to_thread(node.start)
         await asyncio.to_thread(node.wait_ready, among=[each.id for each in self.kafka.nodes])
@@ -218,16 +237,23 @@ class Faults:
 
     async def _leader(self, admin: AIOKafkaAdminClient) -> Node:
         """The node that leads an input or output partition, or coordinates the group or a partition's transactions."""
+        role = self.dice.choice(["input", "output", "coordinator", "coordinator"])
+        if role == "coordinator":
+            return await self._coordinator(admin)
+        name = self.stream.topics.input if role == "input" else self.dice.choice(self.stream.topics.outputs)
+        partition = self.dice.randrange(self.stream.partitions)
+        [topic] = await admin.describe_topics([name])
+        node_id: int
+        [node_id] = [each["leader"] for each in topic["partitions"] if each["partition"] == partition]
+        return self.kafka.nodes[node_id - 1]
+
+    async def _coordinator(self, admin: AIOKafkaAdminClient) -> Node:
+        """The node that coordinates the group, or the transactions of one of its partitions."""
         source = TopicPartition(self.stream.topics.input, self.dice.randrange(self.stream.partitions))
-        match self.dice.choice(["input", "output", "group", "transactions"]):
-            case "group":
-                node_id: int = await admin.find_coordinator(self.stream.group)
-            case "transactions":
-                node_id = await admin.find_coordinator(transactional_id(self.stream.group, source), 1)
-            case role:
-                name = source.topic if role == "input" else self.dice.choice(self.stream.topics.outputs)
-                [topic] = await admin.describe_topics([name])
-                [node_id] = [each["leader"] for each in topic["partitions"] if each["partition"] == source.partition]
+        if self.dice.choice(["group", "transactions"]) == "group":
+            node_id: int = await admin.find_coordinator(self.stream.group)
+        else:
+            node_id = await admin.find_coordinator(transactional_id(self.stream.group, source), 1)
         return self.kafka.nodes[node_id - 1]
 
 
@@ -245,4 +271,8 @@ WORKER_FAULTS: dict[str, Fault] = {
     "undelivered": Faults.undelivered,
     "produce_error": Faults.produce_error,
 }
-BROKER_FAULTS: dict[str, Fault] = {"broker_term": Faults.broker_term, "broker_kill": Faults.broker_kill}
+BROKER_FAULTS: dict[str, Fault] = {
+    "broker_term": Faults.broker_term,
+    "broker_kill": Faults.broker_kill,
+    "broker_restart": Faults.broker_restart,
+}

@@ -12,7 +12,12 @@ from typing import Any
 from tests.cluster import Stream, until
 from tests.faults.replica import Replica
 
-SETTINGS: dict[str, Any] = {"session_timeout_s": 3, "transaction_timeout_s": 5, "commit_records": 200}
+SETTINGS: dict[str, Any] = {
+    "session_timeout_s": 3,
+    "transaction_timeout_s": 5,
+    "commit_records": 200,
+    "commit_interval_s": 0.01,
+}
 LOG_TIMEOUT_S = 20.0
 END_TIMEOUT_S = 45.0
 """From SIGTERM to the exit: what an orchestrator grants, with room for a rebalance and a busy machine."""

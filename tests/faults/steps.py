@@ -13,7 +13,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.conn import AIOKafkaConnection
 from aiokafka.protocol.transaction import EndTxnRequest
 
-import streamgauge.groups
+import streamgauge.stable_offset
 import worker.start
 from tests.faults.holding_model import HoldingModel
 from worker.tenure import Tenure
@@ -83,13 +83,13 @@ def _scoring(strike: Strike, model: HoldingModel) -> None:
 
 def _between(strike: Strike, _model: HoldingModel) -> None:
     """Between the fence and the reading of the committed offset."""
-    original = streamgauge.groups.committed_offset
+    original = streamgauge.stable_offset.stable_offset
 
     async def hurt(*args: Any) -> Any:
         strike()
         return await original(*args)
 
-    mock.patch.object(worker.start, "committed_offset", hurt).start()
+    mock.patch.object(worker.start, "stable_offset", hurt).start()
 
 
 def _commit_sent(strike: Strike, _model: HoldingModel) -> None:

@@ -25,7 +25,7 @@ from tests.echo import EchoModel
 from tests.faults.conftest import FaultyKafka
 from tests.faults.proxy import HOST
 from tests.oracle import generate, judge
-from worker.model.session import Probabilities, TokenIds
+from worker.model.scorer import Probabilities, TokenIds
 from worker.settings import WorkerSettings
 
 pytestmark = pytest.mark.faults

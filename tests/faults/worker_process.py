@@ -11,7 +11,7 @@ from unittest import mock
 import msgspec
 from prometheus_client import CollectorRegistry
 
-import worker.partitions
+import worker.start
 import worker.transaction
 from streamgauge.lifecycle import run
 from streamgauge.settings import KafkaSettings, LogSettings, TopicSettings
@@ -99,7 +99,7 @@ def _limit(plan: Plan) -> None:
     if plan.max_batch_bytes:
         mock.patch.object(worker.transaction, "MAX_BATCH_BYTES", plan.max_batch_bytes).start()
     if plan.open_timeout_s:
-        for module in (worker.transaction, worker.partitions):
+        for module in (worker.transaction, worker.start):
             mock.patch.object(module, "OPEN_TIMEOUT_S", plan.open_timeout_s).start()
 
 

@@ -1,7 +1,7 @@
 """Wrong variants of the worker, one for each guarantee; a test that does not catch its variant proves nothing."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 from unittest import mock
@@ -22,7 +22,8 @@ from worker.publish import Publisher
 from worker.sequencer import Sequencer
 from worker.settings import WorkerSettings
 from worker.tenure import Tenure
-from worker.transaction import Writer
+from worker.transaction import OffsetAfter, Writer
+from worker.visible import NOTHING, Outputs, Tail
 
 
 def one_id_per_worker(instance: str) -> None:
@@ -48,7 +49,7 @@ def offset_before_fence() -> None:
         return starts[tp]
 
     mock.patch.object(worker.service, "fenced_writer", read_then_fence).start()
-    mock.patch.object(worker.start, "committed_offset", as_read).start()
+    mock.patch.object(worker.start, "stable_offset", as_read).start()
 
 
 class HighestFinished:
@@ -57,9 +58,13 @@ class HighestFinished:
     def __init__(self, tenure: Tenure, writer: Writer) -> None:
         self._tenure, self._writer = tenure, writer
 
-    async def commit(self, records: Sequence[OutputRecord], next_offset: OffsetAndMetadata) -> None:
+    async def commit(self, records: Sequence[OutputRecord], offset_after: OffsetAfter) -> None:
         highest = max(self._tenure._sequencer._finished, default=-1)
-        await self._writer.commit(records, OffsetAndMetadata(max(next_offset.offset, highest + 1), ""))
+
+        def further(sent: Mapping[str, tuple[int, int]]) -> OffsetAndMetadata:
+            return OffsetAndMetadata(max(offset_after(sent).offset, highest + 1), "")
+
+        await self._writer.commit(records, further)
 
 
 def highest_finished() -> None:
@@ -133,10 +138,20 @@ def no_sequencer() -> None:
     mock.patch.object(worker.tenure, "Sequencer", Unordered).start()
 
 
+def trusts_the_offset() -> None:
+    """Takes the committed offset's word for what the outputs hold."""
+
+    async def unseen(*_args: Any) -> Tail:
+        return NOTHING
+
+    mock.patch.object(Outputs, "tail", unseen).start()
+
+
 VARIANTS: dict[str, Callable[[], None]] = {
     "offset_before_fence": offset_before_fence,
     "highest_finished": highest_finished,
     "unawaited_send": unawaited_send,
     "no_epoch": no_epoch,
     "no_sequencer": no_sequencer,
+    "trusts_the_offset": trusts_the_offset,
 }

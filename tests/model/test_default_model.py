@@ -13,7 +13,9 @@ import pytest
 
 from producer.corpus import bundled
 from streamgauge.errors import ConfigurationError, StreamgaugeError
-from worker.model.session import SCORED_FILES, OnnxModel
+from worker.model.directory import SCORED_FILES
+from worker.model.session import OnnxModel
+from worker.service import load_model
 from worker.settings import WorkerSettings
 
 DIRECTORY = WorkerSettings().model_dir
@@ -88,8 +90,8 @@ def test_any_text_has_a_score(model: OnnxModel, text: str) -> None:
 
 def test_a_broken_directory_is_refused_by_name(tmp_path: Path) -> None:
     """Missing, unreadable and mismatched files each stop the start with a message that names them."""
-    with pytest.raises(ConfigurationError, match=r"MODEL_DIR: cannot read .*config.json"):
-        OnnxModel.load(tmp_path, 512)
+    with pytest.raises(ConfigurationError, match=r"^STREAMGAUGE_WORKER_MODEL_DIR: cannot read .*config.json"):
+        load_model(WorkerSettings(model_dir=tmp_path))
     copy = shutil.copytree(DIRECTORY, tmp_path / "model")
     (copy / "model.onnx").write_bytes(b"not onnx")
     with pytest.raises(ConfigurationError, match="cannot load"):

@@ -6,11 +6,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from streamgauge.errors import ConfigurationError, StreamgaugeError
+from tests.cluster import ROOT
+from worker.model.reference_profile import accuracy_by_length, profile_of, read_profile, write_profile
 from worker.model_making.export import Options, export, new_directory
-from worker.model_making.inspection import LENGTHS_TOKENS, Architecture, inspect
+from worker.model_making.inspection import LENGTHS_TOKENS, Architecture, inspect, lines
 from worker.settings import WorkerSettings
 
 DIRECTORY = WorkerSettings().model_dir
@@ -31,6 +34,48 @@ def test_the_default_model_is_what_it_says() -> None:
     assert report["bytes"] <= 25_000_000
     assert [timing["tokens"] for timing in report["timings"]] == list(LENGTHS_TOKENS)
     assert all(timing["us_per_token"] > 0 for timing in report["timings"])
+
+
+def test_the_reference_profile_is_read_and_told() -> None:
+    """The default model's profile is of the one type that there is, and a person sees a line of it."""
+    profile = read_profile(DIRECTORY)
+    assert profile
+    assert profile.labelled_texts == 872
+    assert sum(profile.confidence_histogram) == pytest.approx(1)
+    [line] = [line for line in lines(inspect(DIRECTORY)) if line.startswith("profile")]
+    assert line.startswith(f"profile        {profile.accuracy:.1%} of 872 labelled texts right")
+
+
+def test_a_profile_counts_what_its_fields_say(tmp_path: Path) -> None:
+    """Four texts by hand: lengths, unknown tokens (9), predicted labels, confidences, accuracy by length."""
+    rows = [[1, 5, 2], [1, 9, 9, 2], [1, *[5] * 18, 2], [1, *[5] * 30, 9, 2]]
+    scores = np.array([[0.9, 0.1], [0.35, 0.65], [0.0, 1.0], [0.25, 0.75]])
+    right = np.array([True, False, True, True])
+    profile = profile_of(rows, 9, scores, ("bad", "good"), accuracy_by_length(right, rows))
+    assert (profile.texts, profile.scored_texts, profile.labelled_texts) == (4, 4, 4)
+    assert profile.token_length_quantiles["0.5"] in (4, 20)
+    assert profile.unknown_token_share == pytest.approx(3 / (1 + 2 + 18 + 31), abs=1e-6)
+    assert profile.texts_with_unknown_tokens == 0.5
+    assert profile.score_mix == {"bad": 0.25, "good": 0.75}
+    assert profile.mean_confidence == pytest.approx((0.9 + 0.65 + 1.0 + 0.75) / 4)
+    assert profile.confidence_histogram == [0, 0, 0, 0, 0, 0, 0.25, 0.25, 0, 0.5]
+    assert {name: part.accuracy for name, part in profile.accuracy_by_length.items()} == {
+        "1-16": 0.5,
+        "17-32": 1,
+        "33-512": 1,
+    }
+    assert profile.accuracy == 0.75
+    write_profile(profile, tmp_path)
+    assert read_profile(tmp_path) == profile
+
+
+def test_who_asks_for_the_protocol_loads_no_runtime() -> None:
+    """The scorer's protocol, the directory's files and the profile cost no ONNX Runtime and no tokenizer."""
+    code = (
+        "import sys, worker.model.scorer, worker.model.directory, worker.model.reference_profile\n"
+        "sys.exit(bool({'onnxruntime', 'tokenizers'} & sys.modules.keys()))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 
 def test_an_altered_model_is_told_apart(tmp_path: Path) -> None:

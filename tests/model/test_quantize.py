@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from tests.model.tiny import CONFIG, POSITIONS, VOCABULARY, tiny_distilbert
-from worker.model.session import softmax
+from worker.model.scorer import softmax
 from worker.model_making.quantize import MAX_PAIR, MAX_WEIGHT, QuantizeError, quantize, quantize_columns
 from worker.settings import WorkerSettings
 

@@ -8,12 +8,14 @@ from aiokafka.structs import TopicPartition
 from prometheus_client import CollectorRegistry
 
 from tests.echo import EchoModel
-from tests.records import FakeRecord
+from tests.records import NEW, FakeRecord
+from worker.credit import Credit
+from worker.load import ModelLoad
 from worker.metrics import Metrics
 from worker.outcomes import InputRecord
 from worker.pipeline import Pipeline
 from worker.settings import WorkerSettings
-from worker.tenure import Credit, Tenure
+from worker.tenure import Tenure
 
 
 @dataclass
@@ -25,16 +27,20 @@ class Bench:
 
     def __post_init__(self) -> None:
         settings = WorkerSettings(max_batch_tokens=64, model_slots=2)
-        self.metrics = Metrics(self.registry, self.model.ref, self.model.labels)
+        self.metrics = Metrics(self.registry)
         self.pipeline = Pipeline(self.model, settings, self.metrics)
         self.credit = Credit(1000, 1_000_000)
-        self.tenure = Tenure(TopicPartition("sentiment.input", 0), self.credit, 0)
+        load = ModelLoad(settings.model_slots, on_calm=lambda: None)
+        self.tenure = Tenure(TopicPartition("sentiment.input", 0), self.credit, load, 0, NEW)
 
-    async def source(self, values: Sequence[bytes | None]) -> AsyncIterator[list[tuple[Tenure, list[InputRecord]]]]:
-        """Polls of ten records each, then the end."""
+    async def source(
+        self, values: Sequence[bytes | None], first: int = 0
+    ) -> AsyncIterator[list[tuple[Tenure, list[InputRecord]]]]:
+        """Polls of ten records each, from offset `first` on, then the end."""
         for start in range(0, len(values), 10):
             records: list[InputRecord] = [
-                FakeRecord(value, offset=start + number) for number, value in enumerate(values[start : start + 10])
+                FakeRecord(value, offset=first + start + number)
+                for number, value in enumerate(values[start : start + 10])
             ]
             yield [(self.tenure, records)]
 

@@ -1,26 +1,33 @@
 """The stages together: everything that enters leaves once, in order, whatever the model does."""
 
 import asyncio
+import math
 import threading
 from collections.abc import Callable, Sequence
 
 import pytest
-from aiokafka.structs import OffsetAndMetadata
+from prometheus_client import CollectorRegistry
 
 from streamgauge.errors import StreamgaugeError
-from streamgauge.events import Reason
+from streamgauge.events import ModelRef, Reason, decode_measurement, decode_prediction
 from streamgauge.settings import TopicSettings
 from tests.echo import EchoModel, echo_probability
 from tests.pipeline.conftest import Bench
 from tests.records import FakeRecord
-from worker.model.session import InferenceError, Probabilities, TokenIds
+from worker.commit_policy import Terms
+from worker.metrics import Metrics
+from worker.model.scorer import InferenceError, Probabilities, TokenIds
 from worker.outcomes import Accepted, Outcome, Refused, Scored
 from worker.output import Origin, OutputRecord
-from worker.pipeline import chunks
+from worker.pipeline import Pipeline, chunks
 from worker.publish import Publisher
 from worker.settings import WorkerSettings
+from worker.transaction import OffsetAfter
 
 MakeBench = Callable[..., Bench]
+AT_ONCE = Terms(enough=1, not_before_s=0, at_latest_s=0)
+NEVER = Terms(enough=1000, not_before_s=math.inf, at_latest_s=math.inf)
+"""Terms on which only the loss of the partition starts a transaction."""
 
 
 async def run_all(bench: Bench, values: Sequence[bytes | None]) -> list[Outcome]:
@@ -29,7 +36,7 @@ async def run_all(bench: Bench, values: Sequence[bytes | None]) -> list[Outcome]
         stages.create_task(bench.pipeline.intake(bench.source(values)))
         for _ in range(2):
             stages.create_task(bench.pipeline.infer())
-    return await bench.tenure.next_outcomes(enough=1, not_before_s=0)
+    return await bench.tenure.next_outcomes(AT_ONCE)
 
 
 async def test_the_end_of_the_source_drains_every_stage(make_bench: MakeBench) -> None:
@@ -41,6 +48,7 @@ async def test_the_end_of_the_source_drains_every_stage(make_bench: MakeBench) -
         if isinstance(outcome, Scored):
             assert outcome.probabilities[1] == pytest.approx(echo_probability(value.decode()))
         else:
+            assert isinstance(outcome, Refused)
             assert (value, outcome.reason) == (b"", Reason.EMPTY_TEXT)
 
 
@@ -108,10 +116,10 @@ async def test_a_revoke_leaves_what_is_not_in_the_model(make_bench: MakeBench) -
         await asyncio.to_thread(model.entered.wait)
         bench.tenure.retire()
         bench.pipeline.discard_unwanted()
-        handed_out = stages.create_task(bench.tenure.next_outcomes(enough=1000, not_before_s=float("inf")))
+        handed_out = stages.create_task(bench.tenure.next_outcomes(NEVER))
         model.released.set()
     assert [outcome.record.offset for outcome in handed_out.result()] == [0]
-    assert await bench.tenure.next_outcomes(enough=1000, not_before_s=float("inf")) == []
+    assert await bench.tenure.next_outcomes(NEVER) == []
     bench.tenure.close()
     assert (bench.credit.records, bench.credit.bytes) == (0, 0)
 
@@ -135,11 +143,14 @@ def test_chunks_are_bounded_in_texts_and_characters(make_bench: MakeBench) -> No
 
 
 class MemoryWriter:
-    """Takes all, and keeps none."""
+    """Keeps what it is given."""
 
-    async def commit(self, records: Sequence[OutputRecord], next_offset: OffsetAndMetadata) -> None:
-        assert len(records) > 1
-        assert next_offset.offset > 0
+    def __init__(self) -> None:
+        self.records: list[OutputRecord] = []
+
+    async def commit(self, records: Sequence[OutputRecord], offset_after: OffsetAfter) -> None:
+        assert offset_after({}).offset > 0
+        self.records.extend(records)
 
 
 async def test_what_is_committed_is_counted(make_bench: MakeBench) -> None:
@@ -148,9 +159,8 @@ async def test_what_is_committed_is_counted(make_bench: MakeBench) -> None:
     async with asyncio.TaskGroup() as stages:
         stages.create_task(bench.pipeline.intake(bench.source([b"a fine film"] * 30 + [b""])))
         stages.create_task(bench.pipeline.infer())
-    origin = Origin("g", "w", bench.model.ref, bench.model.labels)
-    publisher = Publisher(WorkerSettings(), TopicSettings(), origin, bench.metrics, bench.tenure.retire)
-    await publisher.publish(bench.tenure, MemoryWriter())
+    publisher = Publisher(WorkerSettings(), TopicSettings(), Origin("g", "w"), bench.metrics, bench.pipeline.in_use)
+    await publisher.publish(bench.tenure, MemoryWriter(), bench.tenure.retire)
     read = bench.registry.get_sample_value
     for stage in ("tokenize", "queue", "infer", "wait"):
         assert read("streamgauge_stage_seconds_count", {"stage": stage}) == 30
@@ -161,3 +171,36 @@ async def test_what_is_committed_is_counted(make_bench: MakeBench) -> None:
     assert read("streamgauge_dead_letters_total", {"reason": "empty_text"}) == 1
     labels = [read("ml_model_requests_total", {"model": "echo@1", "label": label}) or 0 for label in bench.model.labels]
     assert sum(labels) == 30
+
+
+class Turned(EchoModel):
+    """Another model, with other labels."""
+
+    ref = ModelRef(name="turned", version="2", digest="sha256:turned")
+    labels = ("good", "bad")
+
+
+async def test_outcomes_of_two_models_keep_their_own(make_bench: MakeBench) -> None:
+    """One transaction, two models: results, metric event and counters each name who scored."""
+    bench = make_bench()
+    other = Pipeline(Turned(), WorkerSettings(model_slots=1), Metrics(CollectorRegistry()))
+    for pipeline, start in ((bench.pipeline, 0), (other, 20)):
+        async with asyncio.TaskGroup() as stages:
+            stages.create_task(pipeline.intake(bench.source([b"a fine film"] * 20, start)))
+            stages.create_task(pipeline.infer())
+    read, models = bench.registry.get_sample_value, ("echo@1", "turned@2")
+    assert read("ml_model_requests_total", {"model": "echo@1", "label": "NEGATIVE"}) == 0
+    writer = MemoryWriter()
+    publisher = Publisher(WorkerSettings(), TopicSettings(), Origin("g", "w"), bench.metrics, bench.pipeline.in_use)
+    await publisher.publish(bench.tenure, writer, bench.tenure.retire)
+    *results, measured = writer.records
+    predictions = [decode_prediction(record.value or b"") for record in results]
+    assert [(one.source.offset, one.model.key) for one in predictions] == [(n, models[n >= 20]) for n in range(40)]
+    assert {tuple(one.scores) for one in predictions} == {EchoModel.labels, Turned.labels}
+    event = decode_measurement(measured.value or b"")
+    assert [(part.model.key, part.records) for part in event.models] == [(model, 20) for model in models]
+    for model, labels in zip(models, (EchoModel.labels, Turned.labels), strict=True):
+        assert sum(read("ml_model_requests_total", {"model": model, "label": label}) or 0 for label in labels) == 20
+        assert read("ml_model_confidence_scores_count", {"model": model}) == 20
+    in_use = {"model": "echo@1", "name": "echo", "version": "1", "digest": "sha256:echo"}
+    assert read("streamgauge_model_info", in_use) == 1

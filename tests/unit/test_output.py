@@ -2,26 +2,38 @@
 
 from collections.abc import Sequence
 
-from streamgauge.events import ModelRef, Reason, decode_measurement, decode_prediction, last_header
+import msgspec
+import pytest
+
+from streamgauge.events import ModelRef, Reason, decode_measurement, decode_prediction
 from streamgauge.settings import TopicSettings
 from tests.records import FakeRecord
-from worker.outcomes import Encoded, Outcome, Refused, Scored
+from worker.outcomes import Encoded, ModelIdentity, Outcome, Refused, Scored, Shown, Visible
 from worker.output import Origin, OutputRecord, output_records
 
-ORIGIN = Origin("shop", "worker-1", ModelRef(name="m", version="1", digest="sha256:0"), ("NEGATIVE", "POSITIVE"))
+ORIGIN = Origin("shop", "worker-1")
+MODEL = ModelIdentity(ModelRef(name="m", version="1", digest="sha256:0"), ("NEGATIVE", "POSITIVE"))
+OTHER = ModelIdentity(ModelRef(name="n", version="2", digest="sha256:1"), ("bad", "good"))
 TOPICS = TopicSettings()
 NOW_S = 1_700_000_000.25
 
 
-def scored(offset: int, positive: float, *, truncated: bool = False, traceparent: bytes | None = None) -> Scored:
+def scored(
+    offset: int,
+    positive: float,
+    *,
+    truncated: bool = False,
+    traceparent: bytes | None = None,
+    model: ModelIdentity = MODEL,
+) -> Scored:
     headers = [("traceparent", b"old"), ("traceparent", traceparent)] if traceparent else []
     record = FakeRecord(b"SECRET", offset=offset, headers=headers)
     text = Encoded(record, f"id-{offset}", {"shop": 1}, [1, 2, 3], truncated, 0.001, 0.0)
-    return Scored(text, [1 - positive, positive], queue_s=0.02, infer_s=0.004, padded_tokens=5, scored_at_s=1.0)
+    return Scored(text, model, [1 - positive, positive], queue_s=0.02, infer_s=0.004, padded_tokens=5, scored_at_s=1.0)
 
 
 def write(outcomes: Sequence[Outcome]) -> list[OutputRecord]:
-    return output_records(outcomes, ORIGIN, TOPICS, NOW_S)
+    return output_records(outcomes, ORIGIN, MODEL.ref, TOPICS, NOW_S)
 
 
 def test_results_tell_all_but_the_text() -> None:
@@ -30,9 +42,9 @@ def test_results_tell_all_but_the_text() -> None:
     prediction = decode_prediction(record.value or b"")
     assert (record.topic, record.key) == ("sentiment.results", b"id-3")
     assert (prediction.id, prediction.label, prediction.score) == ("id-3", "POSITIVE", 0.75)
-    assert prediction.scores == {"NEGATIVE": 0.25, "POSITIVE": 0.75}
+    assert list(prediction.scores.items()) == [("NEGATIVE", 0.25), ("POSITIVE", 0.75)]  # in the model's order
     assert (prediction.source.offset, prediction.tokens, prediction.truncated) == (3, 3, True)
-    assert (prediction.metadata, prediction.model) == ({"shop": 1}, ORIGIN.model)
+    assert (prediction.metadata, prediction.model) == ({"shop": 1}, MODEL.ref)
     assert b"SECRET" not in (record.value or b"")
     headers = dict(record.headers)
     assert headers["ce_id"] == b"sentiment.input-0-3"
@@ -51,8 +63,27 @@ def test_a_dead_letter_is_the_record_as_it_came() -> None:
         42,
     )
     assert list(letter.headers[:3]) == list(record.headers)
-    assert last_header(letter.headers, "__connect.errors.exception.class.name") == b"not_utf8"
-    assert last_header(letter.headers, "__connect.errors.offset") == b"5"
+
+
+@pytest.mark.parametrize(
+    ("reason", "stage", "refused_by"),
+    [(Reason.NOT_UTF8, b"VALUE_CONVERTER", b"worker.intake"), (Reason.INFERENCE_FAILED, b"TASK_PUT", b"worker.model")],
+)
+def test_the_headers_of_a_dead_letter_are_a_contract(reason: Reason, stage: bytes, refused_by: bytes) -> None:
+    """Their names and values are on the wire: readers go by them, whatever the modules are called."""
+    letter = write([Refused(FakeRecord(offset=5, partition=3), reason, "no")])[0]
+    assert list(letter.headers) == [
+        ("__connect.errors.topic", b"sentiment.input"),
+        ("__connect.errors.partition", b"3"),
+        ("__connect.errors.offset", b"5"),
+        ("__connect.errors.connector.name", b"streamgauge"),
+        ("__connect.errors.task.id", b"worker-1"),
+        ("__connect.errors.stage", stage),
+        ("__connect.errors.class.name", refused_by),
+        ("__connect.errors.exception.class.name", reason.value.encode()),
+        ("__connect.errors.exception.message", b"no"),
+        ("streamgauge.group", b"shop"),
+    ]
 
 
 def test_the_metric_event_adds_up() -> None:
@@ -67,3 +98,72 @@ def test_the_metric_event_adds_up() -> None:
     assert (measured.tokens, measured.padded_tokens) == (6, 10)
     assert measured.latency.counts[list(measured.latency.edges).index(0.3)] == 3
     assert measured.latency.max == 0.25
+    assert (measured.model, measured.models) == (MODEL.ref, [])
+
+
+def test_a_transaction_of_two_models_says_so() -> None:
+    """Each result names who scored it, in its labels; the event has a part for each model, and the parts add up."""
+    outcomes: list[Outcome] = [
+        scored(3, 0.75),
+        scored(4, 0.9, model=OTHER),
+        Refused(FakeRecord(offset=5), Reason.EMPTY_TEXT, ""),
+        scored(6, 0.2, model=OTHER),
+    ]
+    first, second, _letter, third, last = write(outcomes)
+    results = [decode_prediction(record.value or b"") for record in (first, second, third)]
+    assert [(result.model, result.label) for result in results] == [
+        (MODEL.ref, "POSITIVE"),
+        (OTHER.ref, "good"),
+        (OTHER.ref, "bad"),
+    ]
+    assert results[1].scores == {"bad": 0.1, "good": 0.9}
+    measured = decode_measurement(last.value or b"")
+    assert measured.model == OTHER.ref
+    assert measured.labels == {"POSITIVE": 1, "good": 1, "bad": 1}
+    assert [(part.model, part.records, part.labels, part.dead_letters) for part in measured.models] == [
+        (OTHER.ref, 3, {"good": 1, "bad": 1}, {"empty_text": 1}),
+        (MODEL.ref, 1, {"POSITIVE": 1}, {}),
+    ]
+    assert sum(part.tokens for part in measured.models) == measured.tokens
+    assert sum(sum(part.latency.counts) for part in measured.models) == measured.records
+
+
+def test_where_nothing_was_scored_the_model_in_use_is_named() -> None:
+    """Readers of the event always find a model."""
+    measured = decode_measurement(write([Refused(FakeRecord(), Reason.EMPTY_TEXT, "")])[-1].value or b"")
+    assert (measured.model, measured.models) == (MODEL.ref, [])
+
+
+def test_what_is_visible_is_measured_and_not_written_again() -> None:
+    """An event made up from what stands in the topics tells what the missing one told, but for the padding."""
+    outcomes: list[Outcome] = [scored(3, 0.75), Refused(FakeRecord(offset=4), Reason.EMPTY_TEXT, ""), scored(9, 0.1)]
+    *outputs, missing = write(outcomes)
+    shown = [
+        Shown(decode_prediction(outputs[0].value or b""), None, round(NOW_S * 1000)),
+        Shown(None, "empty_text", None),
+        Shown(decode_prediction(outputs[2].value or b""), None, round(NOW_S * 1000)),
+    ]
+    visible: list[Outcome] = [Visible(each.record, what) for each, what in zip(outcomes, shown, strict=True)]
+    [made_up] = write(visible)
+    expected = decode_measurement(missing.value or b"")
+    event = decode_measurement(made_up.value or b"")
+    assert event.padded_tokens == event.tokens == 6
+    same = {"began_at": "", "padded_tokens": 0.0}
+    assert msgspec.structs.replace(event, **same) == msgspec.structs.replace(expected, **same)
+
+
+def test_what_has_been_measured_is_not_measured_again() -> None:
+    """Records of a transaction whose event alone is visible are written; the event covers the others."""
+    *outputs, event = output_records(
+        [scored(3, 0.75), scored(4, 0.1), scored(5, 0.1)],
+        ORIGIN,
+        MODEL.ref,
+        TOPICS,
+        NOW_S,
+        is_measured={3, 4}.__contains__,
+    )
+    assert len(outputs) == 3
+    measured = decode_measurement(event.value or b"")
+    assert (measured.first_offset, measured.last_offset, measured.records) == (5, 5, 1)
+    results = output_records([scored(3, 0.75)], ORIGIN, MODEL.ref, TOPICS, NOW_S, is_measured={3}.__contains__)
+    assert [record.topic for record in results] == ["sentiment.results"]

@@ -3,102 +3,25 @@
 import asyncio
 import itertools
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
-from typing import Any
+from collections.abc import Iterator
 
 import msgspec
 import pytest
-from aiokafka.errors import KafkaError, MessageSizeTooLargeError, RecordListTooLargeError
+from aiokafka.errors import MessageSizeTooLargeError, RecordListTooLargeError
 
 from producer import publish as module
 from producer.corpus import Sample
 from producer.pacing import Pace
-from producer.publish import Publisher, feedback_record, message_id, publish, text_record
+from producer.publish import Publisher, feedback_record, publish, text_record
 from producer.read_ahead import MAX_AHEAD
 from streamgauge.errors import ConfigurationError, StreamgaugeError
-from streamgauge.events import Feedback, Header, TextSubmitted, decode_feedback, last_header
+from streamgauge.events import Feedback, TextSubmitted, decode_feedback, last_header
 from streamgauge.settings import KafkaSettings, TopicSettings, load
+from tests.fake_kafka import TOPICS, FakeKafka, kafka, refuse, refuse_as_too_large, stay_silent
+
+__all__ = ["kafka"]  # the fixture
 
 NOW = "2026-01-02T03:04:05.678Z"
-TOPICS = load(TopicSettings)
-
-Outcome = Callable[[asyncio.Future[None]], None]
-
-
-def acknowledge(sending: asyncio.Future[None]) -> None:
-    """Kafka has it, a moment later."""
-    asyncio.get_running_loop().call_soon(sending.set_result, None)
-
-
-def refuse(sending: asyncio.Future[None]) -> None:
-    """Kafka says no, a moment later."""
-    asyncio.get_running_loop().call_soon(sending.set_exception, RecordListTooLargeError())
-
-
-def refuse_as_too_large(sending: asyncio.Future[None]) -> None:
-    """Kafka holds the record to the topic's limit."""
-    asyncio.get_running_loop().call_soon(sending.set_exception, MessageSizeTooLargeError())
-
-
-def stay_silent(_sending: asyncio.Future[None]) -> None:
-    """Kafka never answers."""
-
-
-class FakeKafka:
-    """A producer of which a test decides what becomes of each record."""
-
-    def __init__(self) -> None:
-        self.options: dict[str, Any] = {}
-        self.topics = [TOPICS.input, TOPICS.feedback]
-        self.outcome: Outcome = acknowledge
-        self.refuse_to_send: KafkaError | None = None
-        self.sent: list[tuple[str, bytes, bytes | None, list[Header]]] = []
-        self.most_pending = 0
-        self.closed = False
-        self._pending = 0
-
-    async def start(self) -> None:
-        """Connected."""
-
-    async def list_topics(self) -> list[str]:
-        return self.topics
-
-    async def send(self, topic: str, value: bytes, *, key: bytes | None, headers: list[Header]) -> asyncio.Future[None]:
-        if self.refuse_to_send:
-            raise self.refuse_to_send
-        self.sent.append((topic, value, key, headers))
-        sending = asyncio.get_running_loop().create_future()
-        self._pending += 1
-        self.most_pending = max(self.most_pending, self._pending)
-        sending.add_done_callback(self._settled)
-        self.outcome(sending)
-        return sending
-
-    def _settled(self, _sending: asyncio.Future[None]) -> None:
-        self._pending -= 1
-
-
-@pytest.fixture
-def kafka(monkeypatch: pytest.MonkeyPatch) -> FakeKafka:
-    """The Kafka that a Publisher connects to in these tests."""
-    fake = FakeKafka()
-
-    def connect(**options: Any) -> FakeKafka:
-        fake.options = options
-        return fake
-
-    @asynccontextmanager
-    async def admin_client(_settings: KafkaSettings) -> AsyncIterator[FakeKafka]:
-        yield fake
-
-    async def close_producer(_producer: FakeKafka) -> None:
-        fake.closed = True
-
-    monkeypatch.setattr(module, "AIOKafkaProducer", connect)
-    monkeypatch.setattr(module, "admin_client", admin_client)
-    monkeypatch.setattr(module, "close_producer", close_producer)
-    return fake
 
 
 def publisher_of(*, patience_s: float = 60) -> Publisher:
@@ -119,7 +42,6 @@ def test_text_is_sent_bare() -> None:
         "ce_time": NOW.encode(),
         "content-type": b"text/plain; charset=utf-8",
     }
-    assert message_id("shop", "7") == "shop/7"
 
 
 @pytest.mark.parametrize("text", ['{"not": json', "  {curly}", "\0leading zero"])
@@ -132,11 +54,12 @@ def test_text_that_looks_like_something_else(text: str) -> None:
     assert last_header(headers, "ce_id") == b"7"
 
 
-def test_message_id_has_a_limit() -> None:
-    """An id that no worker would take is refused before it is sent."""
-    assert len(message_id("s", "x" * 254)) == 256
-    with pytest.raises(ConfigurationError, match="257 characters"):
-        message_id("s", "x" * 255)
+def test_text_with_an_id_of_its_own() -> None:
+    """It is sent as JSON with that id, which is the id of its result."""
+    value, headers = text_record(Sample("schön", id="r7"), source="shop", ce_id="r7", now=NOW)
+
+    assert msgspec.json.decode(value, type=TextSubmitted) == TextSubmitted(text="schön", id="r7")
+    assert last_header(headers, "content-type") == b"application/json"
 
 
 def test_feedback_is_keyed_by_id() -> None:
@@ -158,18 +81,18 @@ def test_feedback_has_limits(feedback: Feedback) -> None:
 
 
 async def test_texts_and_labels_reach_their_topics(kafka: FakeKafka) -> None:
-    """The id that `text` returns is the one in the record's headers; the sample's own id is kept."""
+    """The id that `text` returns is the sample's own, else the one in the record's headers."""
     async with publisher_of() as publisher:
         own = await publisher.text(Sample("good", id="7"))
         made = await publisher.text(Sample("bad"))
         await publisher.feedback(Feedback(id=own, label="POSITIVE"))
 
-    assert own == "producer/7"
+    assert own == "7"
+    assert msgspec.json.decode(kafka.sent[0][1])["id"] == "7"
     assert [record[0] for record in kafka.sent] == [TOPICS.input, TOPICS.input, TOPICS.feedback]
-    for identity, (_topic, _value, key, headers) in zip([own, made], kafka.sent[:2], strict=True):
-        attributes = dict(headers)
-        assert identity.encode() == attributes["ce_source"] + b"/" + attributes["ce_id"]
-        assert key is None
+    attributes = dict(kafka.sent[1][3])
+    assert made.encode() == attributes["ce_source"] + b"/" + attributes["ce_id"]
+    assert [record[2] for record in kafka.sent] == [None, None, b"7"]
     assert publisher.delivered == 3
     assert kafka.closed
 
@@ -222,6 +145,26 @@ async def test_failed_send_is_told(kafka: FakeKafka) -> None:
     assert (publisher.delivered, publisher.failed, len(kafka.sent)) == (0, 1, 1)
 
 
+async def test_delivered_from_the_start(kafka: FakeKafka) -> None:
+    """What is delivered without a gap is known, in whatever order Kafka acknowledges: from there one can go on."""
+    waiting: list[asyncio.Future[None]] = []
+    kafka.outcome = waiting.append
+    publisher = await publisher_of().__aenter__()
+    for number in range(5):
+        await publisher.text(Sample(f"text {number}"))
+    delivered = []
+    for settled in (waiting[1], waiting[0], waiting[3]):
+        settled.set_result(None)
+        await asyncio.sleep(0)
+        delivered.append((publisher.delivered, publisher.delivered_from_start))
+    waiting[2].set_exception(RecordListTooLargeError())
+    waiting[4].set_result(None)
+    await asyncio.sleep(0)
+
+    assert delivered == [(1, 0), (2, 2), (3, 2)]
+    assert (publisher.delivered, publisher.delivered_from_start, publisher.failed) == (4, 2, 1)
+
+
 async def test_topic_with_a_lower_limit(kafka: FakeKafka) -> None:
     """When only the topic's own limit is exceeded, the command that sets it right is named."""
     kafka.outcome = refuse_as_too_large
@@ -269,19 +212,12 @@ async def test_silent_kafka(kafka: FakeKafka, monkeypatch: pytest.MonkeyPatch) -
         await publisher.flush()
 
 
-class FakePublisher:
+class Taken(list[str]):
     """Takes texts and remembers them."""
 
-    def __init__(self) -> None:
-        self.texts: list[str] = []
-        self.flushed = False
-
     async def text(self, sample: Sample) -> str:
-        self.texts.append(sample.text)
-        return f"producer/{len(self.texts)}"
-
-    async def flush(self) -> None:
-        self.flushed = True
+        self.append(sample.text)
+        return f"producer/{len(self)}"
 
 
 def numbered() -> Iterator[Sample]:
@@ -290,30 +226,29 @@ def numbered() -> Iterator[Sample]:
 
 
 async def test_publishing_in_order() -> None:
-    """All texts are sent in order, each told with its id, and flushed at the end."""
-    publisher, told = FakePublisher(), []
+    """All texts are sent in order, each told with its id."""
+    taken, told = Taken(), []
     samples = list(itertools.islice(numbered(), 3 * MAX_AHEAD))
 
-    count = await publish(publisher, samples, Pace(None), asyncio.Event(), lambda *sent: told.append(sent))
+    count = await publish(taken.text, samples, Pace(None), asyncio.Event(), lambda *sent: told.append(sent))
 
     assert count == 3 * MAX_AHEAD
-    assert publisher.texts == [sample.text for sample in samples]
+    assert taken == [sample.text for sample in samples]
     assert told == [(sample, f"producer/{n}") for n, sample in enumerate(samples, 1)]
-    assert publisher.flushed
 
 
 async def test_stop_during_a_pause() -> None:
     """Stopping does not wait until the next text is due."""
-    publisher, stop = FakePublisher(), asyncio.Event()
+    taken, stop = Taken(), asyncio.Event()
 
-    count = await publish(publisher, numbered(), Pace(0.0001), stop, lambda *_sent: stop.set())
+    count = await publish(taken.text, numbered(), Pace(0.0001), stop, lambda *_sent: stop.set())
 
-    assert (count, publisher.flushed) == (1, True)
+    assert count == 1
 
 
 async def test_stop_while_the_source_blocks() -> None:
     """Stopping does not wait for a source that has nothing to say."""
-    publisher, stop, released = FakePublisher(), asyncio.Event(), threading.Event()
+    taken, stop, released = Taken(), asyncio.Event(), threading.Event()
 
     def terminal() -> Iterator[Sample]:
         yield Sample("typed")
@@ -321,16 +256,16 @@ async def test_stop_while_the_source_blocks() -> None:
         yield Sample("typed too late")
 
     try:
-        count = await publish(publisher, terminal(), Pace(None), stop, lambda *_sent: stop.set())
+        count = await publish(taken.text, terminal(), Pace(None), stop, lambda *_sent: stop.set())
     finally:
         released.set()
 
-    assert (count, publisher.texts) == (1, ["typed"])
+    assert (count, taken) == (1, ["typed"])
 
 
 async def test_slow_source_is_not_held_back() -> None:
     """A text is sent as soon as it is read, not when many have come together."""
-    publisher, was_sent = FakePublisher(), threading.Event()
+    taken, was_sent = Taken(), threading.Event()
 
     def terminal() -> Iterator[Sample]:
         for number in range(3):
@@ -338,34 +273,34 @@ async def test_slow_source_is_not_held_back() -> None:
             yield Sample(str(number))
             assert was_sent.wait(timeout=30)
 
-    await publish(publisher, terminal(), Pace(None), asyncio.Event(), lambda *_sent: was_sent.set())
+    await publish(taken.text, terminal(), Pace(None), asyncio.Event(), lambda *_sent: was_sent.set())
 
-    assert publisher.texts == ["0", "1", "2"]
+    assert taken == ["0", "1", "2"]
 
 
 async def test_reading_ahead_is_bounded() -> None:
     """A source without end is read no further than a bound past what is sent."""
-    publisher, stop, read = FakePublisher(), asyncio.Event(), itertools.count()
+    taken, stop, read = Taken(), asyncio.Event(), itertools.count()
 
     def told(_sample: Sample, _identity: str) -> None:
-        if len(publisher.texts) == 5 * MAX_AHEAD:
+        if len(taken) == 5 * MAX_AHEAD:
             stop.set()
 
     samples = (Sample(str(next(read))) for _ in itertools.count())
-    assert await publish(publisher, samples, Pace(None), stop, told) == 5 * MAX_AHEAD
+    assert await publish(taken.text, samples, Pace(None), stop, told) == 5 * MAX_AHEAD
 
     assert next(read) <= 7 * MAX_AHEAD + 1
 
 
 async def test_broken_source() -> None:
     """What a source raises is raised, after the texts before it have been sent."""
-    publisher = FakePublisher()
+    taken = Taken()
 
     def broken() -> Iterator[Sample]:
         yield Sample("fine")
         raise ConfigurationError("line 2: broken")
 
     with pytest.raises(ConfigurationError, match="line 2: broken"):
-        await publish(publisher, broken(), Pace(None), asyncio.Event(), lambda *_sent: None)
+        await publish(taken.text, broken(), Pace(None), asyncio.Event(), lambda *_sent: None)
 
-    assert publisher.texts == ["fine"]
+    assert taken == ["fine"]

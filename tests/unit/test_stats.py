@@ -4,12 +4,13 @@ import math
 from collections import Counter
 from datetime import UTC, datetime
 
+import msgspec
 import pytest
 
 from streamgauge.commands.reading import moment_ms, seconds
 from streamgauge.commands.stats import Stats, add_all, quantile
 from streamgauge.errors import ConfigurationError
-from streamgauge.events import Histogram, ModelRef, TransactionMeasured, encode
+from streamgauge.events import CoveredByModel, Histogram, ModelRef, TransactionMeasured, decode_measurement, encode
 
 MINUTE_S = datetime(2026, 1, 31, 12, 0, tzinfo=UTC).timestamp()
 EDGES = (0.1, 1.0, 2.0)
@@ -108,3 +109,41 @@ def test_moments() -> None:
             moment_ms(wrong, now_ms)
     with pytest.raises(ConfigurationError, match="90s"):
         seconds("0m")
+
+
+def of_two_models() -> TransactionMeasured:
+    """A transaction of 12 records, of which another model than `m@1` scored 2."""
+    whole = decode_measurement(event(0, (12, 0, 0, 0)))
+    shared = {name: getattr(whole, name) for name in CoveredByModel.__struct_fields__ if name != "model"}
+    parts = [
+        CoveredByModel(
+            **shared
+            | {
+                "records": records,
+                "labels": {"POSITIVE": records},
+                "latency": Histogram(edges=EDGES, counts=(records, 0, 0, 0), sum=1.0, max=1.0),
+            },
+            model=ModelRef(name=name, version="1", digest="d"),
+        )
+        for name, records in (("m", 10), ("n", 2))
+    ]
+    return msgspec.structs.replace(whole, models=parts)
+
+
+def test_a_transaction_of_two_models_counts_for_both() -> None:
+    """By model, each row has its part; by anything else, and in the sum, the transaction is one."""
+    stats = Stats("model", 60)
+    add_all(stats, [event(0, (5, 0, 0, 0)), encode(of_two_models())])
+    assert {name: row["records"] for name, row in stats.rows().items()} == {"m@1": 15, "n@1": 2, "all": 17}
+    assert stats.rows()["all"]["transactions"] == 2
+    by_worker = Stats("worker", 60)
+    by_worker.add(of_two_models())
+    assert by_worker.rows()["a"]["records"] == 12
+
+
+def test_a_transaction_with_a_broken_part_counts_for_nobody() -> None:
+    """Neither its sum nor its first part."""
+    stats = Stats("model", 60)
+    broken = encode(of_two_models()).replace(b'"counts":[2,', b'"counts":[')
+    add_all(stats, [broken])
+    assert stats.rows() == {}

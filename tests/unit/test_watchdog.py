@@ -1,44 +1,54 @@
 """When standing still is a fault."""
 
-import asyncio
-import itertools
-
 import pytest
 
 from streamgauge.errors import StreamgaugeError
 from worker.watchdog import Watchdog
 
 
+class Scene:
+    """A watchdog with a timeout of a minute, a clock, and a broker that is asked for lag."""
+
+    def __init__(self, *, has_lag: bool) -> None:
+        self.now_s, self.lag, self.asked = 100.0, has_lag, 0
+        self.dog = Watchdog(60, self.has_lag, clock=lambda: self.now_s)
+
+    async def has_lag(self) -> bool:
+        self.asked += 1
+        return self.lag
+
+    async def after(self, seconds: float) -> str | None:
+        self.now_s += seconds
+        await self.dog.check()
+        return self.dog.problem()
+
+
 async def test_standing_still_with_lag_turns_red_then_ends() -> None:
     """Red once the timeout has passed, and after twice that the process ends with the reason."""
-    seen: list[str | None] = []
+    scene = Scene(has_lag=True)
+    assert await scene.after(59) is None
+    assert await scene.after(1) is None  # the lag may be of this moment
+    assert await scene.after(10) == "nothing has moved for 70 s although there is lag"
+    with pytest.raises(StreamgaugeError, match="nothing has moved for 120 s although there is lag"):
+        await scene.after(50)
 
-    async def has_lag() -> bool:
-        seen.append(dog.problem())
-        return True
 
-    dog = Watchdog(0.06, has_lag)
-    with pytest.raises(StreamgaugeError, match=r"nothing has moved for .* although there is lag"):
-        await dog.watch()
-    assert seen[0] is None
-    assert seen[-1]
-    dog.moved()
-    assert dog.problem() is None
+async def test_whatever_moves_makes_it_green() -> None:
+    """A commit, or an attempt that failed, is a sign of life; the clock starts anew."""
+    scene = Scene(has_lag=True)
+    await scene.after(60)
+    assert await scene.after(1)
+    scene.dog.moved()
+    assert scene.dog.problem() is None
+    assert await scene.after(59) is None
 
 
 async def test_standing_still_without_lag_is_fine() -> None:
-    """Idle, or with a broker that cannot tell, nothing is wrong."""
-    asked = asyncio.Event()
-    times = itertools.count(1)
-
-    async def has_lag() -> bool:
-        if next(times) == 3:
-            asked.set()
-        return False
-
-    dog = Watchdog(0.03, has_lag)
-    async with asyncio.TaskGroup() as tasks:
-        watching = tasks.create_task(dog.watch())
-        await asked.wait()
-        assert dog.problem() is None
-        watching.cancel()
+    """Idle, or with a broker that cannot tell, nothing is wrong; and lag that comes then has its whole time."""
+    scene = Scene(has_lag=False)
+    for _ in range(3):
+        assert await scene.after(60) is None
+    assert scene.asked == 3
+    scene.lag = True
+    assert await scene.after(59) is None
+    assert scene.asked == 3

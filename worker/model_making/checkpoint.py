@@ -3,7 +3,7 @@
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,16 @@ DOWNLOADED = (
     "README.md",
     "LICENSE*",
 )
+
+ONLY_FOR_TRANSFORMERS = (
+    "_name_or_path",
+    "dtype",
+    "torch_dtype",
+    "initializer_range",
+    "qa_dropout",
+    "transformers_version",
+)
+"""Fields of `config.json` that nobody else reads."""
 
 
 def find_checkpoint(source: str, say: Progress) -> Path:
@@ -60,6 +70,11 @@ def checked_config(checkpoint: Path) -> dict[str, Any]:
     complete: dict[str, Any] = DistilBertConfig.from_dict(config).to_dict()
     wanted = ("activation", "dim", "hidden_dim", "id2label", "n_heads", "n_layers", "pad_token_id", "vocab_size")
     return {key: complete[key] for key in (*wanted, "max_position_embeddings")} | config
+
+
+def kept_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A checkpoint's `config.json` without what only transformers reads."""
+    return {key: value for key, value in config.items() if key not in ONLY_FOR_TRANSFORMERS}
 
 
 def check_space(checkpoint: Path, partial: Path) -> None:

@@ -16,26 +16,27 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
 
-import msgspec
 import numpy as np
 
 from streamgauge.errors import ConfigurationError, StreamgaugeError
-from worker.model.session import SCORED_FILES, KnownAnswers, OnnxModel, Probabilities, TokenIds, softmax
-from worker.model_making.checkpoint import Progress, check_space, checked_config, find_checkpoint, stated_license
-from worker.model_making.profile import LabelledTexts, accuracy, reference_profile
+from worker.model.directory import KNOWN_ANSWERS, SCORED_FILES, KnownAnswers, write_json
+from worker.model.reference_profile import write_profile
+from worker.model.scorer import Probabilities, TokenIds, softmax
+from worker.model.session import OnnxModel
+from worker.model_making.checkpoint import (
+    Progress,
+    check_space,
+    checked_config,
+    find_checkpoint,
+    kept_config,
+    stated_license,
+)
+from worker.model_making.labelled_texts import LabelledTexts, profile_on
 
 LARGEST_DIFFERENCE = {"none": 1e-3, "int8-rows": 0.15}
 """Of a probability of the known texts, between PyTorch and the exported model, by quantisation."""
 ANSWER_TOLERANCE = 0.01
 MAX_TOKENS = 512
-ONLY_FOR_TRANSFORMERS = (
-    "_name_or_path",
-    "dtype",
-    "torch_dtype",
-    "initializer_range",
-    "qa_dropout",
-    "transformers_version",
-)
 EXPORTERS = ("optimum", "optimum-onnx", "transformers", "torch")
 KNOWN_TEXTS = (
     "An absolute joy from the first minute to the last.",
@@ -82,8 +83,8 @@ def export(source: str, output: Path, options: Options, say: Progress) -> None:
             "license": options.license or stated_license(checkpoint),
             "source": source,
         }
-        kept = {key: value for key, value in config.items() if key not in ONLY_FOR_TRANSFORMERS}
-        write_json(partial / "config.json", kept | {"streamgauge": {key: own[key] for key in own if own[key]}})
+        own_section = {"streamgauge": {key: own[key] for key in own if own[key]}}
+        write_json(partial / "config.json", kept_config(config) | own_section)
         model = OnnxModel.without_answers(partial, MAX_TOKENS)
         say("comparing with PyTorch")
         difference = _parity(checkpoint, model, options)
@@ -92,9 +93,9 @@ def export(source: str, output: Path, options: Options, say: Progress) -> None:
         facts = {"difference": difference, "accuracy": None, "texts": 0}
         if data:
             say(f"scoring {len(data.texts)} texts of {options.data}")
-            profile = reference_profile(model, data)
-            write_json(partial / "reference-profile.json", profile)
-            facts |= {"accuracy": accuracy(profile), "texts": len(data.texts)}
+            profile = profile_on(model, data)
+            write_profile(profile, partial)
+            facts |= {"accuracy": profile.accuracy, "texts": profile.labelled_texts}
         for licence_file in checkpoint.glob("LICENSE*"):
             shutil.copy(licence_file, partial)
         (partial / "model-card.md").write_text(_card(model, source, options, facts), encoding="utf-8")
@@ -125,11 +126,7 @@ def new_directory(output: Path) -> Iterator[Path]:
 def write_known_answers(model: OnnxModel, directory: Path, texts: Sequence[str]) -> None:
     """Score each text alone; the file names the digest of the model that gave the answers."""
     answers = KnownAnswers(model.ref.digest, ANSWER_TOLERANCE, [model.answer(text) for text in texts])
-    write_json(directory / "known-answers.json", answers)
-
-
-def write_json(file: Path, value: Any) -> None:
-    file.write_bytes(msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n")
+    write_json(directory / KNOWN_ANSWERS, answers)
 
 
 def _check(options: Options) -> None:

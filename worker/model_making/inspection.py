@@ -8,8 +8,10 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from streamgauge.errors import ConfigurationError
-from worker.model.session import InferenceError, KnownAnswers, OnnxModel, read_file
+from worker.model.directory import KNOWN_ANSWERS, KnownAnswers, read_json
+from worker.model.reference_profile import ReferenceProfile, read_profile
+from worker.model.scorer import InferenceError
+from worker.model.session import OnnxModel
 
 LENGTHS_TOKENS = (16, 64, 256, 512)
 BATCH_TOKENS = 512
@@ -64,6 +66,8 @@ class Report(msgspec.Struct, frozen=True):
     known_answers: int
     known_answers_match: bool
     worst_difference: float | None
+    reference_profile: ReferenceProfile | None
+    """Null: the directory has none."""
     timings: list[Timing]
 
     @property
@@ -73,12 +77,9 @@ class Report(msgspec.Struct, frozen=True):
 
 def inspect(directory: Path) -> Report:
     """Read, check and time a model directory. Raises ConfigurationError if it cannot be loaded at all."""
-    try:
-        model = OnnxModel.without_answers(directory, BATCH_TOKENS)
-        shape = read_file(directory / "config.json", Architecture)
-        known = read_file(directory / "known-answers.json", KnownAnswers)
-    except ConfigurationError as error:
-        raise ConfigurationError(str(error).removeprefix("STREAMGAUGE_WORKER_MODEL_DIR: ")) from None
+    model = OnnxModel.without_answers(directory, BATCH_TOKENS)
+    shape = read_json(directory / "config.json", Architecture)
+    known = read_json(directory / KNOWN_ANSWERS, KnownAnswers)
     try:
         worst = max(model.deviation(answer) for answer in known.texts)
     except InferenceError:
@@ -99,6 +100,7 @@ def inspect(directory: Path) -> Report:
         known_answers=len(known.texts),
         known_answers_match=worst <= known.tolerance,
         worst_difference=worst if math.isfinite(worst) else None,
+        reference_profile=read_profile(directory),
         timings=[timing(model, tokens) for tokens in LENGTHS_TOKENS if tokens <= model.max_tokens],
     )
 
@@ -131,6 +133,17 @@ def lines(report: Report) -> list[str]:
         f"licence        {report.license or 'not stated'}",
         f"digest         {report.digest} {'as recorded' if report.digest_matches else 'is NOT the one recorded'}",
         f"known answers  {report.known_answers} {'right' if report.known_answers_match else 'WRONG'}; {worst}",
+        f"profile        {_profile(report.reference_profile)}",
         "tokens a text      texts/s  µs a token   (one thread, CPU time)",
         *(f"{row.tokens:>13} {row.texts_per_s:>12} {row.us_per_token:>11}" for row in report.timings),
     ]
+
+
+def _profile(profile: ReferenceProfile | None) -> str:
+    if profile is None:
+        return "none (streamgauge export --data writes one)"
+    quantiles = profile.token_length_quantiles
+    return (
+        f"{profile.accuracy:.1%} of {profile.labelled_texts} labelled texts right; mean confidence "
+        f"{profile.mean_confidence:.1%}; {quantiles['0.5']} tokens in the median, 95 % have at most {quantiles['0.95']}"
+    )

@@ -50,7 +50,7 @@ _PARTS = {
 
 
 class QuantizeError(ValueError):
-    """The model is none that this module can rewrite."""
+    """This module cannot rewrite the model: it lacks a part, or has one that is not known here."""
 
 
 def quantize(model: onnx.ModelProto, config: Mapping[str, Any]) -> onnx.ModelProto:

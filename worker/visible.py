@@ -1,0 +1,162 @@
+"""What readers see already of a partition's outputs, from the last transaction on.
+
+A broker can break its word: one that coordinates transactions, killed and started again at once, acts on the end of its
+log that no other broker has. Then a transaction is committed in some of its partitions and aborted in the others. So at
+each opening the outputs are read, from where the committed offset says that the last transaction stands.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+from aiokafka import AIOKafkaConsumer
+from aiokafka.structs import TopicPartition
+
+from streamgauge.events import decode_measurement, decode_prediction, last_header
+from streamgauge.kafka import service_options
+from streamgauge.settings import KafkaSettings, TopicSettings
+from worker.outcomes import Shown
+from worker.output import GROUP_HEADER, ce_source
+from worker.progress import Progress
+
+READERS = 4
+"""Outputs read at once: each holds a transaction's records for a moment."""
+POLL_MS = 20
+
+
+class Tail(msgspec.Struct, frozen=True):
+    """The records of the last transaction, and after it, that readers see."""
+
+    shown: Mapping[int, Shown]
+    """By source offset."""
+    measured: Sequence[range]
+    """The source offsets that metric events cover."""
+    missing: int
+    """Records that the last transaction wrote, and nobody sees."""
+
+    def is_measured(self, offset: int) -> bool:
+        return any(offset in covered for covered in self.measured)
+
+
+NOTHING = Tail({}, (), 0)
+
+
+class Outputs:
+    """The outputs as readers see them. `watermarks` is a consumer without a group that sees what is not committed."""
+
+    def __init__(self, kafka: KafkaSettings, topics: TopicSettings, group: str, watermarks: AIOKafkaConsumer) -> None:
+        self._kafka, self._topics, self._group, self._watermarks = kafka, topics, group, watermarks
+        self._readers = asyncio.Semaphore(READERS)
+
+    async def ends(self, partition: int) -> dict[str, int]:
+        """By topic, where what is written next will stand."""
+        ends = await self._watermarks.end_offsets(self._of(partition))
+        return {tp.topic: end for tp, end in ends.items()}
+
+    async def tail(
+        self, source: TopicPartition, progress: Progress, ids: Mapping[str, str], moved: Callable[[], None]
+    ) -> Tail:
+        """What is visible of source's last transaction and after it; `ids` of the topics, by name.
+
+        To be asked after the fence: then nothing of ours can change any more. `moved` is called as long as reading goes
+        on; it stands still where another group's transaction is open in the same output. Raises KafkaError.
+        """
+        partitions = self._of(source.partition)
+        lows, highs = await asyncio.gather(
+            self._watermarks.beginning_offsets(partitions), self._watermarks.end_offsets(partitions)
+        )
+        begins, complete = {}, set()
+        for tp in partitions:
+            stretch = progress.outputs.get(tp.topic)
+            same = stretch is not None and stretch.topic_id == ids[tp.topic]
+            begins[tp] = max(lows[tp], min(stretch.first, highs[tp])) if stretch and same else lows[tp]
+            # What was deleted, or stood in a topic of that name before this one, is no loss.
+            if stretch and same and stretch.first >= lows[tp]:
+                complete.add(tp.topic)
+        async with self._readers:
+            found = _Found(source, progress, self._group, self._topics)
+            # Metric events first: of what they cover, the content is not needed.
+            by_topic = {tp.topic: tp for tp in partitions}
+            measured = by_topic.pop(self._topics.metrics)
+            for some in ([measured], list(by_topic.values())):
+                await self._read({tp: begins[tp] for tp in some}, highs, found.add, moved)
+        missing = sum(max(0, progress.outputs[name].records - found.counts[name]) for name in complete)
+        return Tail(found.shown, found.measured, missing)
+
+    def _of(self, partition: int) -> list[TopicPartition]:
+        return [TopicPartition(name, partition) for name in self._topics.outputs]
+
+    async def _read(
+        self,
+        begins: Mapping[TopicPartition, int],
+        highs: Mapping[TopicPartition, int],
+        add: Callable[[Any], None],
+        moved: Callable[[], None],
+    ) -> None:
+        """Add the committed records from `begins` up to `highs`, which were the ends for those who see everything.
+
+        The end for read_committed readers would not do: behind another group's open transaction it hides ours.
+        """
+        waiting = {tp: begin for tp, begin in begins.items() if begin < highs[tp]}
+        if not waiting:
+            return
+        options = service_options(self._kafka)
+        async with AIOKafkaConsumer(isolation_level="read_committed", auto_offset_reset="none", **options) as reader:
+            reader.assign(list(waiting))
+            for tp, begin in waiting.items():
+                reader.seek(tp, begin)
+            positions = waiting
+            while any(position < highs[tp] for tp, position in positions.items()):
+                for records in (await reader.getmany(timeout_ms=POLL_MS)).values():
+                    for record in records:
+                        add(record)
+                before, positions = positions, {tp: await reader.position(tp) for tp in waiting}
+                if positions != before:
+                    moved()
+
+
+class _Found:
+    """Sorts what is read: only our group's records of one source partition count."""
+
+    def __init__(self, source: TopicPartition, progress: Progress, group: str, topics: TopicSettings) -> None:
+        self._source, self._topics = source, topics
+        self._last = range(progress.first, progress.next)
+        self._group, self._ce_source = group.encode(), ce_source(group).encode()
+        self.shown: dict[int, Shown] = {}
+        self.measured: list[range] = []
+        self.counts = dict.fromkeys(topics.outputs, 0)
+        """By topic: what was found of the last transaction."""
+
+    def add(self, record: Any) -> None:
+        if record.topic == self._topics.dead_letter:
+            self._add_dead_letter(record)
+        elif last_header(record.headers, "ce_source") == self._ce_source:
+            (self._add_measured if record.topic == self._topics.metrics else self._add_result)(record)
+
+    def _add_measured(self, record: Any) -> None:
+        event = decode_measurement(record.value)
+        if (event.topic, event.partition) == self._source and event.last_offset >= self._last.start:
+            self.measured.append(range(event.first_offset, event.last_offset + 1))
+            self.counts[record.topic] += event.first_offset in self._last
+
+    def _add_result(self, record: Any) -> None:
+        position, _, offset = (last_header(record.headers, "ce_id") or b"").decode().rpartition("-")
+        if position == f"{self._source.topic}-{self._source.partition}":
+            self._add(record, int(offset), lambda: Shown(decode_prediction(record.value), None, record.timestamp))
+
+    def _add_dead_letter(self, record: Any) -> None:
+        names = ("topic", "partition", "offset", "exception.class.name")
+        topic, partition, offset, reason = (
+            (last_header(record.headers, f"__connect.errors.{name}") or b"").decode() for name in names
+        )
+        ours = last_header(record.headers, GROUP_HEADER) == self._group
+        if ours and (topic, partition) == (self._source.topic, str(self._source.partition)):
+            self._add(record, int(offset), lambda: Shown(None, reason, None))
+
+    def _add(self, record: Any, offset: int, content: Callable[[], Shown]) -> None:
+        if offset < self._last.start:
+            return
+        self.counts[record.topic] += offset in self._last
+        is_measured = any(offset in covered for covered in self.measured)
+        self.shown[offset] = Shown(None, None, None) if is_measured else content()
