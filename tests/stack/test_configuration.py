@@ -14,6 +14,7 @@ from feedback_listener.settings import ListenerSettings
 from streamgauge.settings import KafkaSettings, LogSettings, TopicSettings
 from tests.cluster import ROOT
 from tests.rules.test_alerts import ALERTS
+from tests.stack.engine import compose_command
 from worker.settings import WorkerSettings
 
 INFRA = ROOT / "infra"
@@ -33,21 +34,12 @@ def checked(*command: str | Path, **environment: str) -> str:
     return done.stdout
 
 
-def compose() -> list[str] | None:
-    """The command of Compose v2: what DOCKER_COMPOSE names, else Docker's plugin, else the program by itself."""
-    for command in filter(None, (os.environ.get("DOCKER_COMPOSE"), "docker compose", "docker-compose")):
-        words = command.split()
-        if shutil.which(words[0]):
-            version = subprocess.run([*words, "version", "--short"], capture_output=True, text=True, check=False)
-            if version.returncode == 0 and not version.stdout.startswith("1."):
-                return words
-    return None
-
-
-@pytest.mark.skipif(compose() is None, reason="no Compose v2: docker-compose.yml is only parsed (see DOCKER_COMPOSE)")
+@pytest.mark.skipif(
+    compose_command() is None, reason="no Compose v2: docker-compose.yml is only parsed (see DOCKER_COMPOSE)"
+)
 def test_compose_takes_the_file() -> None:
     """Compose itself resolves the file, with and without the profile."""
-    shown = yaml.safe_load(checked(*(compose() or []), "-f", "docker-compose.yml", "--profile", "ui", "config"))
+    shown = yaml.safe_load(checked(*(compose_command() or []), "-f", "docker-compose.yml", "--profile", "ui", "config"))
     assert set(shown["services"]) == set(SERVICES)
     assert not shown["services"]["worker"].get("ports")
 
