@@ -1,4 +1,4 @@
-"""A Docker engine, Compose v2 and the images that registries would have: found, started or made, for tests of the stack.
+"""A Docker engine, Compose v2 and what registries would have: found, started or made, for the tests of the stack.
 
 What takes minutes to make and is the same every time, a Debian base and the wheels, is kept in the user's cache folder.
 """
@@ -62,7 +62,7 @@ class Engine:
 
 @contextmanager
 def running_engine(folder: Path) -> Iterator[Engine]:
-    """The engine that is there, else one of our own until the end of the block; skips the test where there can be none."""
+    """The engine that is there, else one of our own until the end of the block; skips where there can be none."""
     missing = [program for program in NEEDED if shutil.which(program) is None]
     if missing or compose_command() is None or os.geteuid() != 0:
         pytest.skip(
