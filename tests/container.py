@@ -1,22 +1,24 @@
 """Apache Kafka in a container, set up as docker-compose.yml has it."""
 
+import asyncio
 import socket
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import yaml
 
+from streamgauge.kafka import admin_client
+from streamgauge.settings import KafkaSettings
 from tests.cluster import ROOT
 
-START_TIMEOUT_S = 60
+START_TIMEOUT_S = 180
 
 
 @contextmanager
 def kafka_container(image: str | None) -> Iterator[str]:
     """The address of a Kafka that ends with the block. `image` None: the one of docker-compose.yml."""
-    from testcontainers.core.container import DockerContainer  # a second, and needed by this option alone
+    from testcontainers.core.container import DockerContainer  # takes a second, which only this option should cost
 
     service: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]["kafka"]
     with socket.socket() as found:
@@ -32,8 +34,12 @@ def kafka_container(image: str | None) -> Iterator[str]:
     for name, value in settings.items():
         container.with_env(name, str(value))
     with container:
-        deadline = time.monotonic() + START_TIMEOUT_S
-        while container.exec(service["healthcheck"]["test"][1:]).exit_code:
-            assert time.monotonic() < deadline, container.get_logs()
-            time.sleep(0.5)
-        yield f"127.0.0.1:{port}"
+        servers = f"127.0.0.1:{port}"
+        asyncio.run(_answers(KafkaSettings(bootstrap_servers=servers, connect_timeout_s=START_TIMEOUT_S)))
+        yield servers
+
+
+async def _answers(settings: KafkaSettings) -> None:
+    """Wait until the broker does; raises StreamgaugeError when it never does."""
+    async with admin_client(settings) as admin:
+        await admin.describe_cluster()

@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 
 NOT_SETTINGS = {"KAFKA_HEAP_OPTS"}
+QUIET = ["-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"]
 CONFIG = Path("/opt/kafka/config/server.properties")
 
 settings = {
@@ -15,7 +16,7 @@ settings = {
 }
 CONFIG.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
 heap = os.environ.get("KAFKA_HEAP_OPTS", "-Xmx256m").split()
-java = ["/opt/java/bin/java", *heap, "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", "/opt/kafka/libs/*"]
+java = ["/opt/java/bin/java", *heap, "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", *QUIET, "-cp", "/opt/kafka/libs/*"]
 cluster = os.environ["CLUSTER_ID"]
 format_storage = ["kafka.tools.StorageTool", "format", "--ignore-formatted", "-t", cluster, "-c", str(CONFIG)]
 subprocess.run([*java, *format_storage], check=True)
