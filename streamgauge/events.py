@@ -14,6 +14,8 @@ import msgspec
 MAX_ID_CHARS = 256
 MAX_LABEL_CHARS = 128
 MAX_METADATA_BYTES = 4096
+MAX_HEADERS = 128
+"""Of an input record. Clients send a handful; a broker takes hundreds of thousands, 60 bytes each or more in Python."""
 
 CONNECT_ERRORS = "__connect.errors."
 """How Kafka Connect's names for the headers of a dead letter begin (KIP-298). On the wire, and so frozen."""
@@ -50,7 +52,7 @@ class ModelRef(Event, frozen=True, kw_only=True):
 
 
 class Position(Event, frozen=True, kw_only=True):
-    """Where an input record stood; `timestamp_ms` is the record's own, since the epoch."""
+    """Where an input record stood; `timestamp_ms` is the time at which the broker took it, since the epoch."""
 
     topic: str
     partition: int
@@ -111,7 +113,7 @@ class Covered(Event, frozen=True, kw_only=True, omit_defaults=False):
     infer_s: float
     """Sums over the records; a batch's inference time is shared among its texts."""
     latency: Histogram
-    """From each record's timestamp to the beginning of this transaction."""
+    """From when the broker took each record to the beginning of this transaction."""
 
 
 class CoveredByModel(Covered, frozen=True, kw_only=True, omit_defaults=False):
@@ -160,7 +162,9 @@ class Reason(StrEnum):
     INVALID_FIELD = "invalid_field"
     INFERENCE_FAILED = "inference_failed"
     SKIPPED = "skipped"
+    TOO_MANY_HEADERS = "too_many_headers"
     UNREADABLE = "unreadable"
+    """Of old dead letters: a record that has a header with a name that is not UTF-8 is read now as any other."""
 
 
 _encoder = msgspec.json.Encoder()

@@ -10,6 +10,7 @@ import msgspec
 
 from streamgauge.events import (
     CONNECT_ERRORS,
+    MAX_HEADERS,
     CoveredByModel,
     Header,
     Histogram,
@@ -33,6 +34,8 @@ INTAKE, MODEL = "worker.intake", "worker.model"
 """Who refused, in a dead letter's header `class.name`. On the wire, and so frozen, whatever our modules are called."""
 GROUP_HEADER = "streamgauge.group"
 """Of a dead letter: the group that refused its record. Results tell it in `ce_source`, which a record may have too."""
+TIMESTAMP_HEADER = "streamgauge.source.timestamp_ms"
+"""Of a dead letter: its record's own timestamp. The letter's timestamp is the time at which it was written."""
 
 
 def ce_source(group: str) -> str:
@@ -41,13 +44,12 @@ def ce_source(group: str) -> str:
 
 
 class OutputRecord(msgspec.Struct, frozen=True):
-    """A record to be written to the partition of its source; `timestamp_ms` None means now."""
+    """A record to be written to the partition of its source. The broker stamps it."""
 
     topic: str
     key: bytes | None
     value: bytes | None
     headers: Headers
-    timestamp_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +133,7 @@ def _position(record: InputRecord) -> Position:
 
 
 def _dead_letter(refused: Refused, origin: Origin, topic: str) -> OutputRecord:
-    """The record as it came, with Kafka Connect's error headers (KIP-298) appended."""
+    """The record as it came, with Kafka Connect's error headers (KIP-298) appended; of too many headers the first."""
     record = refused.record
     errors = {
         "topic": record.topic,
@@ -145,11 +147,12 @@ def _dead_letter(refused: Refused, origin: Origin, topic: str) -> OutputRecord:
         "exception.message": refused.explanation,
     }
     headers = [
-        *record.headers,
+        *record.headers[:MAX_HEADERS],
         *((CONNECT_ERRORS + name, text.encode()) for name, text in errors.items()),
         (GROUP_HEADER, origin.group.encode()),
+        (TIMESTAMP_HEADER, str(record.timestamp).encode()),
     ]
-    return OutputRecord(topic, record.key, record.value, headers, record.timestamp)
+    return OutputRecord(topic, record.key, record.value, headers)
 
 
 def measure(

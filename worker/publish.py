@@ -13,7 +13,7 @@ from streamgauge.settings import TopicSettings
 from worker.brake import Brake
 from worker.commit_policy import CommitPolicy
 from worker.metrics import Metrics, observe_all
-from worker.outcomes import ModelIdentity, Outcome, Refused, Scored, by_model
+from worker.outcomes import ModelIdentity, Outcome, Refused, Scored, by_model, was_given_to_the_model
 from worker.output import Origin, output_records
 from worker.settings import WorkerSettings
 from worker.tenure import Tenure
@@ -36,7 +36,7 @@ class Publisher:
         self._settings, self._topics, self._origin, self._metrics = settings, topics, origin, metrics
         self._in_use = in_use
         self._policy = CommitPolicy(settings)
-        self._brake = Brake(settings.max_dead_letter_share, settings.brake_records)
+        self._brake = Brake(settings.max_failed_share, settings.brake_records)
         self._open_tenures = 0
 
     async def publish(self, tenure: Tenure, writer: Writer, moved: Callable[[], None]) -> None:
@@ -77,18 +77,23 @@ class Publisher:
             raise
         tenure.committed(outcomes)
         self._count(tenure, outcomes, began_s)
-        share = self._brake.add(isinstance(outcome, Refused) for outcome in outcomes)
+        self._stop_if_the_model_fails(outcomes)
+
+    def _stop_if_the_model_fails(self, outcomes: list[Outcome]) -> None:
+        """Raises StreamgaugeError when it has failed on too many texts."""
+        failed = [isinstance(outcome, Refused) for outcome in outcomes if was_given_to_the_model(outcome)]
+        share = self._brake.add(failed)
         if share:
             raise StreamgaugeError(
-                f"{share:.0%} of the last {self._settings.brake_records} records were dead letters, more than "
-                f"STREAMGAUGE_WORKER_MAX_DEAD_LETTER_SHARE={self._settings.max_dead_letter_share:g}: look at them in "
+                f"the model failed on {share:.0%} of the last {self._settings.brake_records} texts, more than "
+                f"STREAMGAUGE_WORKER_MAX_FAILED_SHARE={self._settings.max_failed_share:g}: look at them in "
                 f"{self._topics.dead_letter}, then start again"
             )
 
     def _count(self, tenure: Tenure, outcomes: list[Outcome], began_s: float) -> None:
         metrics, now_s = self._metrics, time.time()
         metrics.committed.inc()
-        # A producer's clock may be ahead of ours; a sum that falls would look like a restart.
+        # The broker's clock may be ahead of ours; a sum that falls would look like a restart.
         observe_all(metrics.end_to_end, [max(0.0, now_s - outcome.record.timestamp / 1000) for outcome in outcomes])
         for model, own in by_model(outcomes).items():
             of_model, best = metrics.of(model), [outcome.best for outcome in own]
