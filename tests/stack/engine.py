@@ -93,6 +93,10 @@ def _own_engine(folder: Path) -> Iterator[str]:
             time.sleep(0.2)
         yield host
     finally:
+        # A daemon that is in a hurry leaves containers running behind it.
+        docker = ["docker", "--host", host]
+        left = subprocess.run([*docker, "ps", "--all", "--quiet"], capture_output=True, text=True, check=False)
+        subprocess.run([*docker, "rm", "--force", *left.stdout.split()], capture_output=True, check=False)
         daemon.terminate()
         daemon.wait(START_TIMEOUT_S)
 

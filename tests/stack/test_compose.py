@@ -10,6 +10,8 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import aiohttp
@@ -84,10 +86,12 @@ class Stack:
 
 
 @pytest.fixture(scope="module")
-def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
-    folder = tmp_path_factory.mktemp("engine")
-    with running_engine(folder) as found:
-        yield with_images(Engine({**found.environment, "IMAGE": IMAGE}), folder)
+def engine() -> Iterator[Engine]:
+    # Not in pytest's folder, which later runs tidy up, mounts and all.
+    with TemporaryDirectory(prefix="streamgauge-engine-", ignore_cleanup_errors=True) as name:
+        folder = Path(name)
+        with running_engine(folder) as found:
+            yield with_images(Engine({**found.environment, "IMAGE": IMAGE}), folder)
 
 
 @pytest.fixture(scope="module")
