@@ -48,6 +48,12 @@ def transaction_end(producer: AIOKafkaProducer) -> asyncio.Future[Any] | None:
     return producer._txn_manager.wait_for_transaction_end() if producer._txn_manager else None
 
 
+def has_stopped_fetching(consumer: AIOKafkaConsumer) -> bool:
+    """Whether the task that fetches has ended: `getmany` does not say so, it finds no records for ever."""
+    task: asyncio.Task[None] = consumer._fetcher.error_future
+    return task.done()
+
+
 async def send(admin: AIOKafkaAdminClient, request: Request[Any], node_id: int | None = None) -> Response:
     """Send a request that the admin client has no method for, to that broker or any. Raises KafkaError."""
     answer: Response = await admin._send_request(request, node_id)

@@ -14,6 +14,7 @@ from streamgauge.events import (
     CoveredByModel,
     Header,
     Histogram,
+    Metadata,
     ModelRef,
     Position,
     Prediction,
@@ -34,6 +35,8 @@ INTAKE, MODEL = "worker.intake", "worker.model"
 """Who refused, in a dead letter's header `class.name`. On the wire, and so frozen, whatever our modules are called."""
 GROUP_HEADER = "streamgauge.group"
 """Of a dead letter: the group that refused its record. Results tell it in `ce_source`, which a record may have too."""
+TIMESTAMP_HEADER = "streamgauge.source.timestamp_ms"
+"""Of a dead letter: its record's own timestamp. The letter's timestamp is the time at which it was written."""
 
 
 def ce_source(group: str) -> str:
@@ -41,14 +44,16 @@ def ce_source(group: str) -> str:
     return f"/streamgauge/{group}"
 
 
+_decode_metadata = msgspec.json.Decoder(Metadata).decode
+
+
 class OutputRecord(msgspec.Struct, frozen=True):
-    """A record to be written to the partition of its source; `timestamp_ms` None means now."""
+    """A record to be written to the partition of its source. The broker stamps it."""
 
     topic: str
     key: bytes | None
     value: bytes | None
     headers: Headers
-    timestamp_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +118,7 @@ def _result(scored: Scored, topic: str, common: Sequence[Header]) -> OutputRecor
         source=_position(record),
         tokens=text.tokens,
         truncated=text.truncated,
-        metadata=text.metadata,
+        metadata=_decode_metadata(text.metadata) if text.metadata else None,
     )
     event_id = f"{record.topic}-{record.partition}-{record.offset}"
     headers: list[Header] = [("ce_id", event_id.encode()), *common]
@@ -149,8 +154,9 @@ def _dead_letter(refused: Refused, origin: Origin, topic: str) -> OutputRecord:
         *record.headers[:MAX_HEADERS],
         *((CONNECT_ERRORS + name, text.encode()) for name, text in errors.items()),
         (GROUP_HEADER, origin.group.encode()),
+        (TIMESTAMP_HEADER, str(record.timestamp).encode()),
     ]
-    return OutputRecord(topic, record.key, record.value, headers, record.timestamp)
+    return OutputRecord(topic, record.key, record.value, headers)
 
 
 def measure(

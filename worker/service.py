@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry
 from streamgauge.aiokafka_private import bound_requests
 from streamgauge.errors import ConfigurationError
 from streamgauge.kafka import REQUEST_TIMEOUT_S, admin_client, close_consumer, persistently, service_options
+from streamgauge.lifecycle import unless_stopped
 from streamgauge.provisioning import check_for_worker
 from streamgauge.settings import KafkaSettings, TopicSettings
 from streamgauge.telemetry import serve_http, service_registry
@@ -57,7 +58,8 @@ class Worker:
         """Work until `stop` is set. Raises StreamgaugeError, perhaps in an exception group."""
         await asyncio.to_thread(self._model.verify)
         async with admin_client(self._kafka, stop, REQUEST_TIMEOUT_S) as admin:
-            topics = await persistently(lambda: check_for_worker(admin, self._topics), self._kafka.connect_timeout_s)
+            checking = persistently(lambda: check_for_worker(admin, self._topics), self._kafka.connect_timeout_s)
+            topics = await unless_stopped(stop, checking)
             output_bytes = min(int(topics[name].config["max.message.bytes"]) for name in self._topics.outputs)
             consumer = self._consumer()
             watermarks = AIOKafkaConsumer(**service_options(self._kafka))
@@ -71,9 +73,9 @@ class Worker:
                 self._settings.instance,
                 topics[self._topics.input].partitions,
             )
-            await watermarks.start()
-            await consumer.start()
             try:
+                await unless_stopped(stop, watermarks.start())
+                await unless_stopped(stop, consumer.start())
                 await self._work(cluster, stop)
             finally:
                 await asyncio.gather(close_consumer(consumer), close_consumer(watermarks), outputs.close())
@@ -135,8 +137,11 @@ class Worker:
         return self._partitions.watchdog.problem() if self._partitions else None
 
     def ready(self) -> str | None:
-        """None once the model has answered right and the group has been joined."""
-        return None if self._partitions and self._partitions.has_joined else "the group has not been joined yet"
+        """None while what comes can be committed: the group has been joined, and each partition of ours been opened."""
+        if not self._partitions or not self._partitions.has_joined:
+            return "the group has not been joined yet"
+        waiting = self._partitions.not_open()
+        return f"{waiting} partitions are assigned, but not opened yet" if waiting else None
 
 
 def load_model(settings: WorkerSettings) -> OnnxModel:

@@ -145,3 +145,8 @@ async def test_every_kind_of_client_can_be_bounded(kind: Any) -> None:
     client = owner.client if kind is AIOKafkaProducer else owner._client
     assert client._request_timeout_ms == 5_000
     await (owner.close() if kind is AIOKafkaAdminClient else owner.stop())
+
+
+def test_the_task_that_fetches_can_be_asked_for() -> None:
+    """It runs while the consumer does."""
+    assert isinstance(fetcher.Fetcher.error_future, property)
