@@ -4,12 +4,14 @@
 """
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.client import ConnectionGroup
 from aiokafka.errors import KafkaError
+from aiokafka.producer.message_accumulator import BatchBuilder
 from aiokafka.protocol.api import Request, Response
 from aiokafka.protocol.group import JoinGroupRequest, SyncGroupRequest
 
@@ -17,6 +19,16 @@ from aiokafka.protocol.group import JoinGroupRequest, SyncGroupRequest
 def fail_unsent(producer: AIOKafkaProducer, error: KafkaError) -> None:
     """Fail what waits to be sent: aiokafka keeps an idempotent producer's batch for ever, and `stop` waits for it."""
     producer._message_accumulator.fail_all(error)
+
+
+def batch_bytes(
+    timestamp_ms: int | None, key: bytes | None, value: bytes | None, headers: Sequence[tuple[str, bytes | None]]
+) -> int:
+    """What a topic's `max.message.bytes` is compared with: the size of a batch of this record alone, uncompressed."""
+    builder = BatchBuilder(0, 0)
+    builder.append(timestamp=timestamp_ms, key=key, value=value, headers=headers)
+    size: int = builder.size()
+    return size
 
 
 def sender_task(producer: AIOKafkaProducer) -> asyncio.Task[None] | None:

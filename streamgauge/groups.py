@@ -25,9 +25,13 @@ def transactional_id(group: str, partition: TopicPartition) -> str:
 
 
 @asynccontextmanager
-async def fenced_producer(kafka: KafkaSettings, group: str, tp: TopicPartition) -> AsyncIterator[AIOKafkaProducer]:
+async def fenced_producer(
+    kafka: KafkaSettings, group: str, tp: TopicPartition, max_batch_bytes: int = 16_384
+) -> AsyncIterator[AIOKafkaProducer]:
     """The one writer of `tp`'s progress in `group`, for as long as nobody else fences it."""
-    producer = AIOKafkaProducer(transactional_id=transactional_id(group, tp), **client_options(kafka))
+    producer = AIOKafkaProducer(
+        transactional_id=transactional_id(group, tp), max_batch_size=max_batch_bytes, **client_options(kafka)
+    )
     try:
         await producer.start()
         yield producer

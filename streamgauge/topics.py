@@ -15,8 +15,6 @@ OUTPUT_MARGIN_BYTES = 65_536
 MINIMA = frozenset(
     {
         "max.message.bytes",
-        "message.timestamp.after.max.ms",
-        "message.timestamp.before.max.ms",
         "min.insync.replicas",
         "retention.bytes",
         "retention.ms",
@@ -54,10 +52,11 @@ def desired(
     partitions = max(partitions, source.partitions if source else 0)
     output_bytes = str(input_bytes + OUTPUT_MARGIN_BYTES)
     week = {"cleanup.policy": "delete", "retention.ms": str(7 * DAY_MS)}
-    # The broker's clock stamps what the join reads: one producer's wrong clock must not expire or revive anything.
-    joined = {
+    # The broker's clock stamps what is kept for the join, or for people to look at: retention goes by it, so a
+    # producer's wrong clock must not expire or revive anything.
+    stamped = {"message.timestamp.type": "LogAppendTime"}
+    joined = stamped | {
         "cleanup.policy": "delete",
-        "message.timestamp.type": "LogAppendTime",
         "retention.bytes": "-1",
         "retention.ms": str(settings.join_window_ms + DAY_MS),
     }
@@ -66,14 +65,7 @@ def desired(
         settings.results: joined | {"max.message.bytes": output_bytes},
         settings.metrics: week | {"max.message.bytes": output_bytes},
         settings.feedback: joined,
-        # Dead letters keep the time of their record, whatever a producer's clock said.
-        settings.dead_letter: week
-        | {
-            "max.message.bytes": output_bytes,
-            "message.timestamp.type": "CreateTime",
-            "message.timestamp.after.max.ms": str(2**63 - 1),
-            "message.timestamp.before.max.ms": str(2**63 - 1),
-        },
+        settings.dead_letter: week | stamped | {"max.message.bytes": output_bytes},
         # Last: a new partition of the input must find its partitions of the outputs.
         # Uncompressed: the broker unpacks a producer's batch and holds its records to max.message.bytes. Compressed,
         # a text 150 times that size would pass, and fill a worker's memory when it is unpacked there.
@@ -129,8 +121,9 @@ def worker_violations(settings: TopicSettings, existing: Mapping[str, Topic]) ->
         if topic.partitions < source.partitions:
             yield f"topic {name}: {topic.partitions} partitions, but {settings.input} has {source.partitions}"
         yield from _violations(topic, {"cleanup.policy": "delete", "max.message.bytes": at_least})
-    if results := existing.get(settings.results):
-        yield from _violations(results, {"message.timestamp.type": "LogAppendTime"})
+    for name in (settings.results, settings.dead_letter):
+        if topic := existing.get(name):
+            yield from _violations(topic, {"message.timestamp.type": "LogAppendTime"})
 
 
 def listener_violations(settings: TopicSettings, existing: Mapping[str, Topic]) -> Iterator[str]:

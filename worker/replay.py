@@ -1,26 +1,49 @@
 """Publishes dead letters back to where they came from, with their ids, once each.
 
 How far the dead letters of one reason have been replayed is a consumer group's committed offset, moved in the same
-transaction that publishes them; so doing it twice, or being killed in the middle, publishes none twice.
+transaction that publishes them; so doing it twice, or being killed in the middle, publishes none twice. A dead letter
+that cannot go back is passed, and named with what to do about it: it must not hold up those behind it.
 """
 
+import time
 from collections.abc import AsyncIterator, Sequence
-from typing import Any
+from contextlib import AsyncExitStack
+from typing import Any, NamedTuple
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 
-from streamgauge.events import CONNECT_ERRORS, Reason, last_header
+from streamgauge.aiokafka_private import batch_bytes
+from streamgauge.events import CONNECT_ERRORS, Reason, last_header, utc_now
 from streamgauge.groups import committed_offset, fenced_producer
 from streamgauge.kafka import admin_client, client_options
 from streamgauge.provisioning import check_exist
 from streamgauge.settings import KafkaSettings, TopicSettings
 from streamgauge.topics import Topic
+from worker.dead_letters import POSITION, TIMESTAMP_HEADER, headers_back, number_in, was_replayed
 from worker.output import OutputRecord
-from worker.transaction import send_in_order
+from worker.transaction import MAX_BATCH_BYTES, send_in_order
 
 MAX_RECORDS = 500
+NO_LIMIT_MS = 2**63 - 1
+CREATE_TIME = 0
+"""aiokafka's `timestamp_type` of a record that its producer's clock has stamped."""
+
+
+class Passed(NamedTuple):
+    """A dead letter that stays where it is: `TOPIC:PARTITION:OFFSET`, and why."""
+
+    position: str
+    why: str
+
+
+class Replayed(NamedTuple):
+    """What became of the dead letters of one reason that had not been replayed yet."""
+
+    reason: Reason
+    records: int
+    passed: list[Passed]
 
 
 def replay_group(group: str, reason: Reason) -> str:
@@ -30,20 +53,20 @@ def replay_group(group: str, reason: Reason) -> str:
 
 async def replay(
     kafka: KafkaSettings, topics: TopicSettings, group: str, reasons: Sequence[Reason], *, dry_run: bool
-) -> AsyncIterator[tuple[Reason, int]]:
-    """Replay what has not been replayed yet; yields how many records each reason had."""
+) -> AsyncIterator[Replayed]:
+    """Replay what has not been replayed yet, reason by reason."""
     async with admin_client(kafka) as admin:
         existing = await check_exist(admin, [topics.dead_letter, topics.input])
         options = client_options(kafka) | {"isolation_level": "read_committed", "auto_offset_reset": "earliest"}
         async with AIOKafkaConsumer(**options) as consumer:
             for reason in reasons:
                 replayer = _Replayer(kafka, admin, consumer, replay_group(group, reason), existing[topics.input])
-                partitions = range(existing[topics.dead_letter].partitions)
-                counts = [
-                    await replayer.partition(TopicPartition(topics.dead_letter, number), reason, dry_run=dry_run)
-                    for number in partitions
-                ]
-                yield reason, sum(counts)
+                replayed = Replayed(reason, 0, [])
+                for number in range(existing[topics.dead_letter].partitions):
+                    tp = TopicPartition(topics.dead_letter, number)
+                    records, passed = await replayer.partition(tp, reason, dry_run=dry_run)
+                    replayed = Replayed(reason, replayed.records + records, replayed.passed + passed)
+                yield replayed
 
 
 class _Replayer:
@@ -59,42 +82,95 @@ class _Replayer:
     ) -> None:
         self._kafka, self._admin, self._consumer, self._group, self._target = kafka, admin, consumer, group, target
 
-    async def partition(self, tp: TopicPartition, reason: Reason, *, dry_run: bool) -> int:
+    async def partition(self, tp: TopicPartition, reason: Reason, *, dry_run: bool) -> tuple[int, list[Passed]]:
         """Replay one partition of the dead letters; the fence comes first, so that two replays do not both publish."""
-        if dry_run:
-            return await self._replay(tp, reason, None)
-        async with fenced_producer(self._kafka, self._group, tp) as producer:
+        async with AsyncExitStack() as stack:
+            producer = None
+            if not dry_run:
+                most = min(MAX_BATCH_BYTES, int(self._target.config["max.message.bytes"]))
+                producer = await stack.enter_async_context(fenced_producer(self._kafka, self._group, tp, most))
             return await self._replay(tp, reason, producer)
 
-    async def _replay(self, tp: TopicPartition, reason: Reason, producer: AIOKafkaProducer | None) -> int:
+    async def _replay(
+        self, tp: TopicPartition, reason: Reason, producer: AIOKafkaProducer | None
+    ) -> tuple[int, list[Passed]]:
         committed = await committed_offset(self._admin, self._group, tp)
         self._consumer.assign([tp])
         self._consumer.seek(tp, committed.offset if committed else 0)
         end = (await self._consumer.end_offsets([tp]))[tp]
-        count = 0
+        count, passed = 0, []
         while await self._consumer.position(tp) < end:
             fetched = (await self._consumer.getmany(timeout_ms=1000, max_records=MAX_RECORDS)).get(tp, [])
-            chosen = [record for record in fetched if self._is_ours(record, reason)]
-            count += len(chosen)
+            going: dict[int, list[OutputRecord]] = {}
+            for letter in fetched:
+                if not self._is_ours(letter, reason):
+                    continue
+                back, partition = record_back(letter, self._target, time.time()), number_in(letter.headers, POSITION[1])
+                if why := why_not(letter, reason, self._target, back):
+                    passed.append(Passed(f"{tp.topic}:{tp.partition}:{letter.offset}", why))
+                else:
+                    going.setdefault(partition or 0, []).append(back)
+                    count += 1
             if producer:
-                await self._publish(producer, tp, chosen, await self._consumer.position(tp))
-        return count
+                await self._publish(producer, tp, going, await self._consumer.position(tp))
+        return count, passed
 
-    def _is_ours(self, record: Any, reason: Reason) -> bool:
+    def _is_ours(self, letter: Any, reason: Reason) -> bool:
         """Of the reason, and from the topic that is replayed to: a record tells its last failure last."""
-        failed_for = last_header(record.headers, CONNECT_ERRORS + "exception.class.name")
-        came_from = last_header(record.headers, CONNECT_ERRORS + "topic")
-        return failed_for == reason.value.encode() and came_from == self._target.name.encode()
+        failed_for = last_header(letter.headers, CONNECT_ERRORS + "exception.class.name")
+        return failed_for == reason.value.encode() and _source(letter)[0] == self._target.name
 
     async def _publish(
-        self, producer: AIOKafkaProducer, tp: TopicPartition, records: Sequence[Any], next_offset: int
+        self,
+        producer: AIOKafkaProducer,
+        tp: TopicPartition,
+        by_partition: dict[int, list[OutputRecord]],
+        next_offset: int,
     ) -> None:
-        by_partition: dict[int, list[OutputRecord]] = {}
-        for record in records:
-            partition = int(last_header(record.headers, CONNECT_ERRORS + "partition") or b"0")
-            back = OutputRecord(self._target.name, record.key, record.value, list(record.headers))
-            by_partition.setdefault(partition, []).append(back)
         async with producer.transaction():
             for partition, own in by_partition.items():
                 await send_in_order(producer, self._target.name, partition, own)
             await producer.send_offsets_to_transaction({tp: OffsetAndMetadata(next_offset, "")}, self._group)
+
+
+def record_back(letter: Any, target: Topic, now_s: float) -> OutputRecord:
+    """The record that a dead letter was made of, for `target`. `now_s`: seconds since the epoch."""
+    timestamp_ms = number_in(letter.headers, TIMESTAMP_HEADER)
+    if timestamp_ms is None and letter.timestamp_type == CREATE_TIME:
+        timestamp_ms = letter.timestamp  # dead letters of before kept their record's
+    if timestamp_ms is not None and not _is_welcome(timestamp_ms, target, now_s):
+        timestamp_ms = None
+    return OutputRecord(target.name, letter.key, letter.value, headers_back(letter.headers, utc_now()), timestamp_ms)
+
+
+def _is_welcome(timestamp_ms: int, target: Topic, now_s: float) -> bool:
+    """Whether the topic takes a record of that time, and has more than half of its retention left for it."""
+    age_ms, config = now_s * 1000 - timestamp_ms, target.config
+    retention_ms = int(config["retention.ms"])
+    before_ms, after_ms = (
+        int(config.get(f"message.timestamp.{side}.max.ms", NO_LIMIT_MS)) for side in ("before", "after")
+    )
+    return -after_ms < age_ms < before_ms and (retention_ms < 0 or age_ms < retention_ms / 2)
+
+
+def why_not(letter: Any, reason: Reason, target: Topic, back: OutputRecord) -> str | None:
+    """Why a dead letter cannot go back, with what to do; None: it can."""
+    source = ":".join(_source(letter))
+    partition, most = number_in(letter.headers, POSITION[1]), int(target.config["max.message.bytes"])
+    if reason is Reason.UNREADABLE:
+        return f"its content was never read. The record itself still stands at {source}: read it there, publish it anew"
+    if was_replayed(letter.headers):
+        return "it was replayed before, and refused again. Mend what refuses it, then publish it anew yourself"
+    if partition is None or partition >= target.partitions:
+        return f"it says that it came from {source}, and there is no such partition"
+    size = batch_bytes(back.timestamp_ms, back.key, back.value, back.headers)
+    if size > most:
+        return (
+            f"it takes {size} bytes, and {target.name} takes {most}. Publish it anew with less, or raise "
+            "max.message.bytes of that topic before a replay (--dry-run tells) and run: streamgauge topics create"
+        )
+    return None
+
+
+def _source(letter: Any) -> tuple[str, ...]:
+    return tuple((last_header(letter.headers, name) or b"?").decode(errors="replace") for name in POSITION)

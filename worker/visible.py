@@ -16,8 +16,9 @@ from aiokafka.structs import TopicPartition
 from streamgauge.events import decode_measurement, decode_prediction, last_header
 from streamgauge.kafka import service_options
 from streamgauge.settings import KafkaSettings, TopicSettings
+from worker.dead_letters import GROUP_HEADER
 from worker.outcomes import Shown
-from worker.output import GROUP_HEADER, ce_source
+from worker.output import ce_source
 from worker.progress import Progress
 
 READERS = 4

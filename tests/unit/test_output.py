@@ -53,14 +53,14 @@ def test_results_tell_all_but_the_text() -> None:
 
 
 def test_a_dead_letter_is_the_record_as_it_came() -> None:
-    """Bytes, key, all headers and the timestamp are the record's; the reason stands in Kafka Connect's headers."""
+    """Bytes, key and all headers are the record's; reason and timestamp stand in headers, and the time is now."""
     record = FakeRecord(b"\xff", 5, b"key", [("a", b"1"), ("a", b"2"), ("none", None)], timestamp=42)
     letter = write([Refused(record, Reason.NOT_UTF8, "not UTF-8 at byte 0")])[0]
     assert (letter.topic, letter.key, letter.value, letter.timestamp_ms) == (
         "sentiment.dead-letter",
         b"key",
         b"\xff",
-        42,
+        None,
     )
     assert list(letter.headers[:3]) == list(record.headers)
 
@@ -83,6 +83,7 @@ def test_the_headers_of_a_dead_letter_are_a_contract(reason: Reason, stage: byte
         ("__connect.errors.exception.class.name", reason.value.encode()),
         ("__connect.errors.exception.message", b"no"),
         ("streamgauge.group", b"shop"),
+        ("streamgauge.timestamp_ms", b"1700000000000"),
     ]
 
 

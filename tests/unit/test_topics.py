@@ -21,8 +21,6 @@ CONFIGURED = st.fixed_dictionaries(
         "cleanup.policy": st.sampled_from(["delete", "compact", "compact,delete"]),
         "compression.type": st.sampled_from(["uncompressed", "producer", "gzip"]),
         "max.message.bytes": st.sampled_from(["0", "1048588", "9000000"]),
-        "message.timestamp.after.max.ms": AMOUNTS.filter(lambda amount: amount != "-1"),
-        "message.timestamp.before.max.ms": AMOUNTS.filter(lambda amount: amount != "-1"),
         "message.timestamp.type": st.sampled_from(["CreateTime", "LogAppendTime"]),
         "min.insync.replicas": st.sampled_from(["1", "2", "3"]),
         "retention.bytes": AMOUNTS,
@@ -110,6 +108,7 @@ def test_the_worker_refuses_what_breaks_a_guarantee() -> None:
         (with_config(SETTINGS.dead_letter, **too_small), "sentiment.dead-letter: max.message.bytes is 1048588, but"),
         (changed(SETTINGS.results, partitions=3), "sentiment.results: 3 partitions"),
         (with_config(SETTINGS.results, message_timestamp_type="CreateTime"), "sentiment.results: message.timestamp"),
+        (with_config(SETTINGS.dead_letter, message_timestamp_type="CreateTime"), "dead-letter: message.timestamp.type"),
     ]:
         [found] = worker_violations(SETTINGS, existing)
         assert problem in found
