@@ -3,8 +3,9 @@
 from prometheus_client import CollectorRegistry
 from prometheus_client.metrics_core import Metric
 
-from feedback_listener.join import WINDOWS, Kind, Stream
+from feedback_listener.join import WINDOWS
 from feedback_listener.metrics import AccuracyCollector
+from feedback_listener.records import Kind, Stream
 from feedback_listener.tally import CountKey, Tally
 from feedback_listener.totals import Totals
 from streamgauge.events import ModelRef

@@ -4,33 +4,20 @@ Of a result only what the join needs is decoded, which is two to three times as 
 """
 
 import re
-from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Annotated, Protocol, TypeVar
 
 import msgspec
-import structlog
 
-from feedback_listener.join import HOUR_MS, Kind, LabelRow, PredictionRow, Stream
+from feedback_listener.minute_log import MinuteLog
+from feedback_listener.records import Kind, LabelRow, PredictionRow, RecordBatch, Refusal, Stream
 from feedback_listener.tally import MINUTE_MS, PROBABILITY_UNITS, confidence_bin
 from streamgauge.events import Feedback, decode_feedback
-
-log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 
 # Softmax in float32 may end a rounding error above 1; the upper bound keeps every sum finite.
 Probability = Annotated[float, msgspec.Meta(ge=0, le=1.001)]
-
-
-class Refusal(StrEnum):
-    """Why a record of the results or the feedback topic takes no part."""
-
-    NULL_VALUE = "null_value"
-    BROKEN_JSON = "broken_json"
-    INVALID_FIELD = "invalid_field"
 
 
 class ScoredBy(msgspec.Struct, frozen=True, gc=False):
@@ -84,36 +71,13 @@ class Kinds(list[Kind]):
         return found
 
 
-@dataclass
-class RecordBatch:
-    """Records as typed values."""
-
-    predictions: list[PredictionRow] = field(default_factory=list)
-    labels: list[LabelRow] = field(default_factory=list)
-    refusals: Counter[tuple[Stream, int, int, Refusal]] = field(default_factory=Counter)
-    """By stream, partition, minute and reason."""
-
-    def __len__(self) -> int:
-        return len(self.predictions) + len(self.labels)
-
-    def since(self, predictions_ms: int, labels_ms: int) -> "RecordBatch":
-        """Without predictions and labels from before these times."""
-        return RecordBatch(
-            [prediction for prediction in self.predictions if prediction.at_ms >= predictions_ms],
-            [label for label in self.labels if label.at_ms >= labels_ms],
-            self.refusals,
-        )
-
-    def label_counts(self) -> Counter[int]:
-        """Labels by hour."""
-        return Counter(label.at_ms // HOUR_MS for label in self.labels)
-
-
 _decode_scored = msgspec.json.Decoder(ScoredRecord).decode
 
 
-def decode_records(records: Iterable[tuple[Stream, ConsumedRecord]], kinds: Kinds, batch: RecordBatch) -> None:
-    """Decode records into `batch`; what cannot be read is counted by reason and logged by position."""
+def decode_records(
+    records: Iterable[tuple[Stream, ConsumedRecord]], kinds: Kinds, batch: RecordBatch, warnings: MinuteLog
+) -> None:
+    """Decode records into `batch`; what cannot be read is counted by reason, and warned of."""
     value: ScoredRecord | Feedback | Refusal
     for stream, record in records:
         if stream is Stream.RESULTS:
@@ -127,7 +91,7 @@ def decode_records(records: Iterable[tuple[Stream, ConsumedRecord]], kinds: Kind
                 batch.labels.append(_label(record, value))
                 continue
         batch.refusals[stream, record.partition, record.timestamp // MINUTE_MS, value] += 1
-        log.warning("record.refused", stream=stream, partition=record.partition, offset=record.offset, reason=value)
+        warnings.warn("record.refused", 1, record, stream=stream, reason=value)
 
 
 def decode_result(value: bytes | None) -> ScoredRecord | Refusal:

@@ -15,6 +15,10 @@ Definitions. Everything else follows from them, whatever order the topics and pa
   `recent`, younger than LABEL_LEAD_MS, an unmatched label waits: its prediction may come. When it is `old`, from then
   on until twice that age, it is an orphan: its prediction never came, or has left the window. All this goes by whole
   hours: of the label, and of the predictions, which match to the end of the hour in which they leave the window.
+- An id is meant to be one message's, so what one id may hold is bounded. Of its labels the last MAX_PER_ID take part.
+  Of its predictions that a label may judge, in one results partition, those with the last MAX_PER_ID (broker timestamp,
+  offset) do. A record before these is refused as **crowded**, counts as nothing else, and stays so: what crowds it out
+  is younger than it, and is retained for longer.
 """
 
 from bisect import bisect_left
@@ -24,8 +28,7 @@ from enum import StrEnum
 from operator import attrgetter
 from typing import NamedTuple
 
-import msgspec
-
+from feedback_listener.records import Kind, LabelRow, PredictionRow, RecordBatch, Refusal, RefusalKey, Stream
 from feedback_listener.tally import MINUTE_MS, CountKey, LabelOutcome, Tally, amounts
 
 HOUR_MS = 60 * MINUTE_MS
@@ -34,16 +37,11 @@ LABEL_LEAD_MS = 23 * HOUR_MS
 WINDOWS_MS = {"5m": 5 * MINUTE_MS, "1h": HOUR_MS, "24h": 24 * HOUR_MS}
 ALL = "all"
 WINDOWS = (*WINDOWS_MS, ALL)
-
+MAX_PER_ID = 100
+"""A label of an id that everybody uses costs 1 ms a hundred predictions; a message has one or two."""
 
 _time = attrgetter("at_ms")
-
-
-class Stream(StrEnum):
-    """The two topics that are read."""
-
-    RESULTS = "results"
-    FEEDBACK = "feedback"
+_time_and_offset = attrgetter("at_ms", "offset")
 
 
 class Age(StrEnum):
@@ -51,39 +49,6 @@ class Age(StrEnum):
 
     RECENT = "recent"
     OLD = "old"
-
-
-class Kind(NamedTuple):
-    """What many predictions have in common: the model's name and version, its classes in the order of the scores."""
-
-    model: str
-    classes: tuple[str, ...]
-
-
-class PredictionRow(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    """One record of the results topic. `kind` is a number by agreement with who made it."""
-
-    id: str
-    at_ms: int
-    partition: int
-    offset: int
-    kind: int
-    predicted: int
-    """Index of the predicted class."""
-    bin: int
-    units: list[int]
-    """Scores in PROBABILITY_UNITS, class by class."""
-
-
-class LabelRow(msgspec.Struct, array_like=True, frozen=True, order=True, gc=False):
-    """One record of the feedback topic; labels are ordered as they judge."""
-
-    at_ms: int
-    partition: int
-    offset: int
-    id: str
-    value: str
-    source: str | None
 
 
 class Horizons(NamedTuple):
@@ -129,28 +94,53 @@ class Horizons(NamedTuple):
 
 
 class Changes:
-    """What records do to the numbers: sums to be added per minute, and matches."""
+    """What records do to the numbers: sums to be added, and rows that need not be kept any more."""
 
     def __init__(self, kinds: Sequence[Kind], horizons: Horizons) -> None:
         self._kinds = kinds
         self._horizons = horizons
         self.tallies: dict[tuple[int, CountKey], Tally] = defaultdict(Tally)
         """By minute and key of the predictions."""
+        self.labels: Counter[int] = Counter()
+        """By hour."""
         self.matches: Counter[tuple[int, int, int]] = Counter()
         """Matched labels by hour of the label, results partition, hour of the latest prediction that matches."""
+        self.refusals: Counter[RefusalKey] = Counter()
+        self.crowded_predictions: list[PredictionRow] = []
+        self.crowded_labels: list[LabelRow] = []
+        self.unknown_label: LabelRow | None = None
+        """One that is no class of a prediction's model, if any is."""
 
-    def add_predictions(self, predictions: Iterable[PredictionRow]) -> None:
-        """Count predictions as such, whatever their labels."""
-        counts = Counter((p.at_ms // MINUTE_MS, p.kind, p.partition) for p in predictions)
+    def add_batch(self, batch: RecordBatch) -> None:
+        """Count records as such, whatever they do to each other."""
+        counts = Counter((p.at_ms // MINUTE_MS, p.kind, p.partition) for p in batch.predictions)
         for (minute, kind, partition), n in counts.items():
             if minute >= self._horizons.retained:
                 self.tallies[minute, _key(self._kinds[kind], partition)].predictions += n
+        self.labels.update(label.at_ms // HOUR_MS for label in batch.labels)
+        self.refusals.update(batch.refusals)
 
-    def count(self, predictions: Sequence[PredictionRow], labels: Sequence[LabelRow], sign: int) -> None:
-        """Count what the labels of one id do, or with sign -1 retract it; the labels in their order.
+    def judge(self, before: "OneId", after: "OneId") -> None:
+        """Retract what the records of an id did before, and count what they do now."""
+        self._count(before, -1)
+        self._crowd_out(*after.crowded())
+        self._count(after, 1)
 
-        The cost is that of predictions and labels, not of their product: predictions share what they have in common.
-        """
+    def _crowd_out(self, predictions: Iterable[PredictionRow], labels: Iterable[LabelRow]) -> None:
+        for prediction in predictions:
+            minute = prediction.at_ms // MINUTE_MS
+            if minute >= self._horizons.retained:
+                self.tallies[minute, _key(self._kinds[prediction.kind], prediction.partition)].predictions -= 1
+                self.refusals[Stream.RESULTS, prediction.partition, minute, Refusal.CROWDED_ID] += 1
+            self.crowded_predictions.append(prediction)
+        for label in labels:
+            self.labels[label.at_ms // HOUR_MS] -= 1
+            self.refusals[Stream.FEEDBACK, label.partition, label.at_ms // MINUTE_MS, Refusal.CROWDED_ID] += 1
+            self.crowded_labels.append(label)
+
+    def _count(self, records: "OneId", sign: int) -> None:
+        """The cost is that of predictions and labels, not of their product: predictions share what they can."""
+        predictions, labels = records
         firsts = [bisect_left(labels, p.at_ms - LABEL_LEAD_MS, key=_time) for p in predictions]
         verdicts: dict[tuple[int, int], Verdict] = {}
         for prediction, first in zip(predictions, firsts, strict=True):
@@ -161,6 +151,7 @@ class Changes:
             verdict = verdicts.get((prediction.kind, first))
             if verdict is None:
                 verdict = verdicts[prediction.kind, first] = _verdict(labels[first:], kind.classes)
+                self.unknown_label = verdict.unknown or self.unknown_label
             tally = self.tallies[minute, _key(kind, prediction.partition)]
             verdict.add_to(tally, prediction, kind.classes, sign)
         self._match(predictions, firsts, labels, sign)
@@ -181,6 +172,29 @@ class Changes:
                     self.matches[label.at_ms // HOUR_MS, partition, latest] += sign
 
 
+class OneId(NamedTuple):
+    """The records of one id; its labels in their order."""
+
+    predictions: list[PredictionRow]
+    labels: list[LabelRow]
+
+    def crowded(self) -> tuple[list[PredictionRow], list[LabelRow]]:
+        """Take out, and return, what is beyond MAX_PER_ID."""
+        crowded_labels, self.labels[:] = self.labels[:-MAX_PER_ID], self.labels[-MAX_PER_ID:]
+        if len(self.predictions) <= MAX_PER_ID or not self.labels:
+            return [], crowded_labels
+        last_ms = self.labels[-1].at_ms + LABEL_LEAD_MS
+        seen: Counter[int] = Counter()
+        kept: list[PredictionRow] = []
+        crowded: list[PredictionRow] = []
+        for prediction in sorted(self.predictions, key=_time_and_offset, reverse=True):
+            has_label = prediction.at_ms <= last_ms
+            seen[prediction.partition] += has_label
+            (crowded if has_label and seen[prediction.partition] > MAX_PER_ID else kept).append(prediction)
+        self.predictions[:] = kept
+        return crowded, crowded_labels
+
+
 def _key(kind: Kind, partition: int) -> CountKey:
     return CountKey(kind.model, partition)
 
@@ -189,6 +203,8 @@ class Verdict(NamedTuple):
     """What some labels say of every prediction that they are the labels of."""
 
     judge: LabelRow | None
+    unknown: LabelRow | None
+    """The last that is no class of the model, if any is."""
     outcomes: Counter[LabelOutcome]
 
     def add_to(self, tally: Tally, prediction: PredictionRow, classes: Sequence[str], sign: int) -> None:
@@ -203,15 +219,16 @@ class Verdict(NamedTuple):
 
 
 def _verdict(labels: Iterable[LabelRow], classes: Sequence[str]) -> Verdict:
-    judge, outcomes = None, Counter[LabelOutcome]()
+    judge, unknown, outcomes = None, None, Counter[LabelOutcome]()
     for label in labels:
         if label.value not in classes:
+            unknown = label
             outcomes[LabelOutcome.UNKNOWN_CLASS] += 1
             continue
         if judge:
             outcomes[_succession(judge, label)] += 1
         judge = label
-    return Verdict(judge, outcomes)
+    return Verdict(judge, unknown, outcomes)
 
 
 def _succession(earlier: LabelRow, later: LabelRow) -> LabelOutcome:

@@ -12,8 +12,9 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from feedback_listener.decoding import Refusal, original
-from feedback_listener.join import WINDOWS, Age, Stream
+from feedback_listener.decoding import original
+from feedback_listener.join import WINDOWS, Age
+from feedback_listener.records import Refusal, Stream
 from feedback_listener.tally import BINS, DELAY_UNITS, PROBABILITY_UNITS, CountKey, LabelOutcome, Tally
 from feedback_listener.totals import Totals
 
@@ -119,7 +120,7 @@ def _labels_and_refusals(totals: Totals) -> Iterator[Metric]:
     for stream in Stream:
         refused = GaugeMetricFamily(
             f"streamgauge_{stream}_refused",
-            f"Records of the {stream} topic that cannot be read, by reason.",
+            f"Records of the {stream} topic that take no part, by reason.",
             labels=("partition", "reason"),
         )
         for its_stream, partition in sorted(totals.positions):

@@ -12,7 +12,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from rich.console import Console
 from rich.table import Table
 
-from feedback_listener.decoding import Refusal, decode_label, decode_result
+from feedback_listener.decoding import decode_label, decode_result
+from feedback_listener.records import Refusal
 from feedback_listener.recount import (
     HOUR_MS,
     LEAD_MS,
@@ -199,7 +200,9 @@ def _add(records: TopicRecords, record: ConsumerRecord, topics: TopicSettings) -
             records.refused.append(("streamgauge_results_refused", partition, result, at_ms))
         else:
             model = f"{result.model.name}@{result.model.version}"
-            records.predictions[result.id].append(Predicted(at_ms, partition, model, result.label, result.scores))
+            records.predictions[result.id].append(
+                Predicted(at_ms, partition, record.offset, model, result.label, result.scores)
+            )
     else:
         label = decode_label(record.value)
         if isinstance(label, Refusal):

@@ -11,6 +11,8 @@ from typing import NamedTuple
 MINUTE_MS = 60_000
 HOUR_MS = 60 * MINUTE_MS
 LEAD_MS = 23 * HOUR_MS
+PER_ID = 100
+"""Labels of an id, and labelled predictions of an id in a partition, that take part."""
 SPANS_MS = {"5m": 5 * MINUTE_MS, "1h": HOUR_MS, "24h": 24 * HOUR_MS}
 
 Labels = tuple[tuple[str, str], ...]
@@ -24,6 +26,7 @@ class Predicted(NamedTuple):
 
     at_ms: int
     partition: int
+    offset: int
     model: str
     label: str
     scores: dict[str, float]
@@ -56,19 +59,40 @@ def recount(records: TopicRecords, now_ms: int, window_ms: int) -> Values:
     """Every additive number that is not zero, as the listener exports it."""
     found: Values = defaultdict(float)
     retained_ms, matching_ms = _minute(now_ms - window_ms), _hour(now_ms - window_ms)
-    for message_id, predictions in records.predictions.items():
+    refused = list(records.refused)
+    for message_id in records.predictions.keys() | records.labels.keys():
         labels = sorted(records.labels.get(message_id, ()))
+        crowded_labels, labels = labels[:-PER_ID], labels[-PER_ID:]
+        crowded, predictions = _crowded(records.predictions.get(message_id, ()), labels)
+        refused += [("streamgauge_results_refused", p.partition, "crowded_id", p.at_ms) for p in crowded]
+        refused += [
+            ("streamgauge_feedback_refused", label.partition, "crowded_id", label.at_ms) for label in crowded_labels
+        ]
         for prediction in predictions:
             for series in _series(prediction, now_ms, window_ms):
                 _count(found, series, prediction, labels)
-    for message_id, labels in records.labels.items():
-        predictions = [p for p in records.predictions.get(message_id, ()) if p.at_ms >= matching_ms]
+        matching = [p for p in predictions if p.at_ms >= matching_ms]
         for label in labels:
-            _count_label(found, label, predictions, now_ms, matching_ms)
-    for series_name, partition, reason, at_ms in records.refused:
+            _count_label(found, label, matching, now_ms, matching_ms)
+    for series_name, partition, reason, at_ms in refused:
         if at_ms >= retained_ms:
             found[series_of(series_name, partition=partition, reason=reason)] += 1
     return {key: n for key, n in found.items() if n}
+
+
+def _crowded(predictions: Iterable[Predicted], labels: Sequence[Labelled]) -> tuple[list[Predicted], list[Predicted]]:
+    """An id's predictions that are crowded out, and the others."""
+    crowded: list[Predicted] = []
+    others: list[Predicted] = []
+    by_partition: dict[int, list[Predicted]] = defaultdict(list)
+    for prediction in predictions:
+        has_label = labels and prediction.at_ms - LEAD_MS <= labels[-1].at_ms
+        (by_partition[prediction.partition] if has_label else others).append(prediction)
+    for labelled in by_partition.values():
+        labelled.sort(key=lambda p: (p.at_ms, p.offset))
+        crowded += labelled[:-PER_ID]
+        others += labelled[-PER_ID:]
+    return crowded, others
 
 
 def _minute(at_ms: int) -> int:

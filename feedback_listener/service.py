@@ -12,10 +12,12 @@ from aiokafka.errors import KafkaError
 from aiokafka.structs import TopicPartition
 from prometheus_client import CollectorRegistry
 
-from feedback_listener.decoding import RecordBatch, decode_records
-from feedback_listener.join import Horizons, Stream
+from feedback_listener.decoding import decode_records
+from feedback_listener.join import Horizons
 from feedback_listener.metrics import AccuracyCollector
+from feedback_listener.minute_log import MinuteLog
 from feedback_listener.progress import Progress, missing
+from feedback_listener.records import RecordBatch, Stream
 from feedback_listener.settings import ListenerSettings
 from feedback_listener.store import Store, StoreUnusable, discard
 from feedback_listener.topic_reader import TopicReader
@@ -64,6 +66,7 @@ class Listener:
         self._clock = clock
         self._progress = Progress(clock.monotonic_s)
         self._applied = asyncio.Condition()
+        self._warnings = MinuteLog(clock.monotonic_s)
         self._store: Store | None = None
         self._reader: TopicReader | None = None
         registry.register(AccuracyCollector(self))
@@ -159,6 +162,7 @@ class Listener:
             f"shard {self._shard} window {self._window_ms} {identity}",
             self._window_ms,
             self._clock.wall_ms(),
+            self._warnings,
         )
         self._reader = reader = TopicReader(self._kafka, self._streams, self._shard)
         await reader.start()
@@ -175,7 +179,8 @@ class Listener:
         while True:
             self._progress.turn()
             await asyncio.sleep(0)  # a poll that finds records lets nobody else run: scrapes would wait for all of them
-            decode_records(await reader.poll(BUSY_POLL_MS if busy else IDLE_POLL_MS), store.kinds, batch)
+            polled = await reader.poll(BUSY_POLL_MS if busy else IDLE_POLL_MS)
+            decode_records(polled, store.kinds, batch, self._warnings)
             if not writing.done() and len(batch) < MAX_BATCH_RECORDS:
                 continue
             await writing
@@ -184,6 +189,7 @@ class Listener:
             self._progress.come(store.totals.positions, store.totals.snapshot)
             async with self._applied:
                 self._applied.notify_all()
+            self._warnings.tell()
             if added := reader.added():
                 log.info("listener.partitions_added", partitions=sorted(f"{t}-{p}" for t, p in added))
                 await self._assign(reader, store, added)

@@ -5,22 +5,21 @@ All calls come from one thread; `totals` may be read in any.
 """
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
 import msgspec
-import structlog
 
-from feedback_listener.decoding import Kinds, RecordBatch
-from feedback_listener.join import Changes, Horizons, LabelRow, PredictionRow
+from feedback_listener.decoding import Kinds
+from feedback_listener.join import LABEL_LEAD_MS, Changes, Horizons, OneId
+from feedback_listener.minute_log import MinuteLog
+from feedback_listener.records import LabelRow, PredictionRow, RecordBatch, Refusal, Stream
 from feedback_listener.tables import LAYOUT, Tables
-from feedback_listener.tally import MINUTE_MS, CountKey, Tally
+from feedback_listener.tally import MINUTE_MS, CountKey, LabelOutcome, Tally
 from feedback_listener.totals import Positions, Totals
 from streamgauge.errors import ConfigurationError, StreamgaugeError
-
-log = structlog.get_logger(__name__)
 
 SETTING = "STREAMGAUGE_LISTENER_STORE"
 PRIMARY_CODE = 0xFF
@@ -38,7 +37,9 @@ class StoreUnusable(Exception):  # noqa: N818 - it is an answer: begin anew
 class Store:
     """The state of one listener, and the numbers that follow from it."""
 
-    def __init__(self, path: Path, identity: str, window_ms: int, now_ms: int) -> None:
+    def __init__(
+        self, path: Path, identity: str, window_ms: int, now_ms: int, warnings: MinuteLog | None = None
+    ) -> None:
         """Open or create the file; `identity` says what it is a cache of.
 
         Raises StoreUnusable, ConfigurationError when another process has the file open, StreamgaugeError when it
@@ -50,6 +51,7 @@ class Store:
         """Totals the kinds of the predictions that `apply` takes."""
         self._identity = identity
         self._window_ms = window_ms
+        self._warnings = warnings or MinuteLog()
         with _named_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             self._tables = Tables(path)
@@ -101,7 +103,7 @@ class Store:
             if others:
                 self.totals.labels_and_refusals = others
             else:
-                self.totals.labels_and_refusals.add(horizons, batch.label_counts(), changes.matches, batch.refusals)
+                self.totals.labels_and_refusals.add(horizons, changes.labels, changes.matches, changes.refusals)
             self._note(horizons, positions, now_ms)
 
     def _check(self, now_ms: int) -> None:
@@ -145,25 +147,31 @@ class Store:
     def _changes(self, batch: RecordBatch, horizons: Horizons) -> Changes:
         """What the batch does: of each id that has labels, retract what was counted, and count what is now."""
         changes = Changes(self.kinds, horizons)
-        changes.add_predictions(batch.predictions)
+        changes.add_batch(batch)
         labels_new = _by_id(batch.labels)
         labelled = self._tables.labelled(batch.predictions) | labels_new.keys()
-        labels_before = _by_id(self._tables.labels_of(labelled, horizons))
-        before = _by_id(self._tables.predictions_of(labelled, horizons))
+        found = self._tables.labels_of(labelled, horizons)
+        last_ms = max((label.at_ms for label in (*found, *batch.labels)), default=0) + LABEL_LEAD_MS
+        labels_before = _by_id(found)
+        before = _by_id(self._tables.predictions_of(labelled, horizons, last_ms))
         new = _by_id(prediction for prediction in batch.predictions if prediction.id in labelled)
         for name in labelled:
-            predictions, labels = before.get(name, []), sorted(labels_before.get(name, []))
-            changes.count(predictions, labels, -1)
-            predictions = predictions + new.get(name, [])
-            changes.count(predictions, sorted(labels + labels_new.get(name, [])), 1)
-            self._log_unknown(labels_new.get(name, []), predictions)
-            self._log_unknown(labels_before.get(name, []), new.get(name, []))
+            predictions, labels = before.get(name, []), labels_before.get(name, [])
+            changes.judge(
+                OneId(predictions, sorted(labels)),
+                OneId(predictions + new.get(name, []), sorted(labels + labels_new.get(name, []))),
+            )
+        self._warn(changes)
         return changes
 
-    def _log_unknown(self, labels: Iterable[LabelRow], predictions: Sequence[PredictionRow]) -> None:
-        for label in labels:
-            if any(label.value not in self.kinds[prediction.kind].classes for prediction in predictions):
-                log.warning("label.unknown_class", partition=label.partition, offset=label.offset)
+    def _warn(self, changes: Changes) -> None:
+        unknown = sum(tally.labels[LabelOutcome.UNKNOWN_CLASS] for tally in changes.tallies.values())
+        if unknown > 0 and changes.unknown_label:
+            self._warnings.warn("label.unknown_class", unknown, changes.unknown_label)
+        crowded = (Stream.RESULTS, changes.crowded_predictions), (Stream.FEEDBACK, changes.crowded_labels)
+        for stream, rows in crowded:
+            for row in rows[:1]:
+                self._warnings.warn("record.refused", len(rows), row, stream=stream, reason=Refusal.CROWDED_ID)
 
     def _write(
         self, batch: RecordBatch, changes: Changes, horizons: Horizons, positions: Positions, now_ms: int
@@ -176,7 +184,8 @@ class Store:
         tables.add_kinds(kinds)
         self._stored_kinds += len(kinds)
         tables.insert(batch)
-        tables.add(batch, changes)
+        tables.delete(changes.crowded_predictions, changes.crowded_labels)
+        tables.add(changes)
         tables.move(self._identity, positions, now_ms)
 
 

@@ -10,12 +10,12 @@ from typing import Any
 import msgspec
 
 from feedback_listener.database import Database, elements, encode_json
-from feedback_listener.decoding import RecordBatch, Refusal
-from feedback_listener.join import LABEL_LEAD_MS, Changes, Horizons, Kind, LabelRow, PredictionRow, Stream
+from feedback_listener.join import LABEL_LEAD_MS, Changes, Horizons
+from feedback_listener.records import Kind, LabelRow, PredictionRow, RecordBatch, Refusal, Stream
 from feedback_listener.tally import CountKey, LabelOutcome, Tally
 from feedback_listener.totals import LabelsAndRefusals, Positions
 
-LAYOUT = 1
+LAYOUT = 2
 """Of schema.sql and of the definitions in join.py: what counts otherwise is another layout."""
 GENERATION_ROWS = 500_000
 PREDICTION = "id, at_ms, partition, offset, kind, predicted, bin, units"
@@ -69,10 +69,10 @@ class Tables(Database):
 
     # Rows
 
-    def predictions_of(self, ids: Iterable[str], horizons: Horizons) -> list[PredictionRow]:
-        """The predictions of these ids that matter."""
+    def predictions_of(self, ids: Iterable[str], horizons: Horizons, last_ms: int) -> list[PredictionRow]:
+        """The predictions of these ids that matter, up to `last_ms`."""
         columns = f"json_array({PREDICTION.replace('units', 'json(units)')})"
-        return _predictions(self._found("results", columns, "predictions", ids, horizons.predictions_ms))
+        return _predictions(self._found("results", columns, "predictions", ids, horizons.predictions_ms, last_ms))
 
     def labels_of(self, ids: Iterable[str], horizons: Horizons) -> list[LabelRow]:
         """The labels of these ids that can matter to a retained prediction."""
@@ -90,14 +90,16 @@ class Tables(Database):
         self._insert(Stream.RESULTS, PREDICTION, "predictions", batch.predictions)
         self._insert(Stream.FEEDBACK, LABEL, "labels", batch.labels)
 
-    def _found(self, stream: str, what: str, table: str, ids: Iterable[str], first_ms: int) -> str:
-        """JSON of what is found for these ids, not older than `first_ms`, in the generations that reach so far."""
+    def _found(
+        self, stream: str, what: str, table: str, ids: Iterable[str], first_ms: int, last_ms: int = 2**62
+    ) -> str:
+        """JSON of what is found for these ids and times, in the generations that reach so far."""
         wanted = sorted(ids)  # neighbours stand on the same pages
         if not wanted:
             return "[]"
         source = f"(SELECT value AS wanted FROM json_each(?)) CROSS JOIN generations CROSS JOIN {table}"
-        where = "stream = ? AND newest_ms >= ? AND generation = number AND id = wanted AND at_ms >= ?"
-        parameters = encode_json(wanted).decode(), stream, first_ms, first_ms
+        where = "stream = ? AND newest_ms >= ? AND generation = number AND id = wanted AND at_ms BETWEEN ? AND ?"
+        parameters = encode_json(wanted).decode(), stream, first_ms, first_ms, last_ms
         return str(self.one(f"SELECT json_group_array({what}) FROM {source} WHERE {where}", parameters))
 
     def _insert(self, stream: Stream, columns: str, table: str, items: Sequence[PredictionRow | LabelRow]) -> None:
@@ -158,8 +160,19 @@ class Tables(Database):
         )
         return found
 
-    def add(self, batch: RecordBatch, changes: Changes) -> None:
-        """Count a batch and what it changes."""
+    def delete(self, predictions: Sequence[PredictionRow], labels: Sequence[LabelRow]) -> None:
+        """Delete rows, of whatever generation."""
+        for stream, table, rows in ((Stream.RESULTS, "predictions", predictions), (Stream.FEEDBACK, "labels", labels)):
+            if rows:
+                keys = [(row.id, row.partition, row.offset) for row in rows]
+                source = f"SELECT number, {elements(3)} FROM json_each(?) CROSS JOIN generations WHERE stream = ?"
+                self.execute(
+                    f'DELETE FROM {table} WHERE (generation, id, partition, "offset") IN ({source})',
+                    (encode_json(keys).decode(), stream),
+                )
+
+    def add(self, changes: Changes) -> None:
+        """Count what changes."""
         tallies = changes.tallies.items()
         counts = [
             (minute, *key, tally.predictions, *(tally.labels[outcome] for outcome in LabelOutcome))
@@ -167,11 +180,12 @@ class Tables(Database):
         ]
         cells = [(minute, *key, *cell, *what) for (minute, key), tally in tallies for cell, what in tally.cells.items()]
         refusals = [
-            (minute, stream, partition, reason, n) for (stream, partition, minute, reason), n in batch.refusals.items()
+            (minute, stream, partition, reason, n)
+            for (stream, partition, minute, reason), n in changes.refusals.items()
         ]
         self._add("tallies", COUNTS, counts)
         self._add("cells", AMOUNTS, cells)
-        self._add("label_counts", ("labels",), list(batch.label_counts().items()))
+        self._add("label_counts", ("labels",), list(changes.labels.items()))
         self._add("matches", ("labels",), [(*key, n) for key, n in changes.matches.items() if n])
         self._add("refusals", ("records",), refusals)
 

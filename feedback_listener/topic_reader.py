@@ -9,7 +9,7 @@ from aiokafka.errors import OffsetOutOfRangeError
 from aiokafka.structs import TopicPartition
 
 from feedback_listener.decoding import ConsumedRecord
-from feedback_listener.join import Stream
+from feedback_listener.records import Stream
 from feedback_listener.settings import Shard
 from feedback_listener.store import StoreUnusable
 from feedback_listener.totals import Positions

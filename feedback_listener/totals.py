@@ -5,8 +5,8 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from feedback_listener.decoding import Refusal
-from feedback_listener.join import WINDOWS, Age, Changes, Horizons, Kind, Stream
+from feedback_listener.join import WINDOWS, Age, Changes, Horizons
+from feedback_listener.records import Kind, Refusal, RefusalKey, Stream
 from feedback_listener.tally import CountKey, Tally
 
 Positions = dict[tuple[Stream, int], int]
@@ -35,9 +35,9 @@ class LabelsAndRefusals:
         horizons: Horizons,
         labels: Mapping[int, int],
         matches: Mapping[tuple[int, int, int], int],
-        refusals: Mapping[tuple[Stream, int, int, Refusal], int],
+        refusals: Mapping[RefusalKey, int],
     ) -> None:
-        """Count what is young enough of labels by hour, matches as `Changes` has them, refusals as `Batch` does."""
+        """Count what is young enough of these, keyed as `Changes` has them."""
         for hour, n in labels.items():
             if age := horizons.age(hour):
                 self.labels[age] += n

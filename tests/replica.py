@@ -7,9 +7,10 @@ from pathlib import Path
 import msgspec
 from prometheus_client import CollectorRegistry
 
-from feedback_listener.decoding import RecordBatch, decode_records
-from feedback_listener.join import Stream
+from feedback_listener.decoding import decode_records
 from feedback_listener.metrics import AccuracyCollector
+from feedback_listener.minute_log import MinuteLog
+from feedback_listener.records import RecordBatch, Stream
 from feedback_listener.store import Store, discard
 from feedback_listener.totals import Totals
 from tests import truth
@@ -97,7 +98,7 @@ class Replica:
         for record in records:
             positions[stream_of(record), record.partition] = record.offset + 1
         batch = RecordBatch()
-        decode_records(((stream_of(record), wire(record)) for record in records), self.store.kinds, batch)
+        decode_records(((stream_of(record), wire(record)) for record in records), self.store.kinds, batch, MinuteLog())
         self.store.apply(batch, positions, now_ms)
 
     def missing(self, records: Iterable[Record]) -> list[Record]:

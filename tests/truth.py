@@ -10,6 +10,8 @@ from itertools import pairwise
 
 MINUTE_MS, HOUR_MS, DAY_MS = 60_000, 3_600_000, 86_400_000
 LEAD_MS = 23 * HOUR_MS
+PER_ID = 100
+"""More of one id are refused."""
 
 Numbers = dict[tuple[object, ...], float]
 
@@ -55,7 +57,7 @@ Record = Scored | Labelled | Refused
 
 def numbers(records: Iterable[Record], now_ms: int, window_ms: int) -> Numbers:
     """Every exported number that is not zero, by its series' name without `streamgauge_` and its labels' values."""
-    records = list(records)
+    records = _with_crowded_refused(list(records))
     found: Numbers = defaultdict(float)
     for window, span_ms in (("5m", 5 * MINUTE_MS), ("1h", HOUR_MS), ("24h", DAY_MS), ("all", window_ms)):
         start_ms = _minute(now_ms - min(span_ms, window_ms))
@@ -68,6 +70,30 @@ def numbers(records: Iterable[Record], now_ms: int, window_ms: int) -> Numbers:
         if isinstance(record, Labelled):
             _count_label(found, record, records, now_ms, window_ms)
     return {key: n for key, n in found.items() if n}
+
+
+def _with_crowded_refused(records: list[Record]) -> list[Record]:
+    """A label with PER_ID later ones of its id is refused; so is a prediction with so many later ones in its partition,
+    all of which may have a label.
+    """
+    found: list[Record] = []
+    last_label_ms: dict[str, int] = {}
+    for record in records:
+        if isinstance(record, Labelled):
+            last_label_ms[record.id] = max(record.at_ms, last_label_ms.get(record.id, 0))
+    ranks: dict[object, int] = defaultdict(int)
+    for record in sorted(records, key=lambda record: (record.at_ms, record.partition, record.offset), reverse=True):
+        if isinstance(record, Refused):
+            found.append(record)
+            continue
+        stream, place = ("feedback", 0) if isinstance(record, Labelled) else ("results", record.partition)
+        if stream == "feedback" or record.at_ms - LEAD_MS <= last_label_ms.get(record.id, -LEAD_MS):
+            ranks[stream, record.id, place] += 1
+        if ranks[stream, record.id, place] > PER_ID:
+            found.append(Refused(stream, record.partition, record.offset, record.at_ms, "crowded_id"))
+        else:
+            found.append(record)
+    return found
 
 
 def _minute(at_ms: int) -> int:

@@ -22,7 +22,8 @@ JarsDir = Annotated[Path | None, typer.Option(help="A folder that holds Kafka's 
 LabelMap = Annotated[
     str | None,
     typer.Option(
-        metavar="FILE_OR_PAIRS", help="What labels mean: 1=POSITIVE,0=NEGATIVE, or a file with such a pair a line."
+        metavar="FILE_OR_PAIRS",
+        help="What labels mean: 1=POSITIVE,0=NEGATIVE,2= (2 is left out), or a file with a pair a line.",
     ),
 ]
 

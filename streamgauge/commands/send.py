@@ -10,7 +10,7 @@ from streamgauge.settings import TopicSettings, load
 
 app = typer.Typer()
 
-FORMATS = "csv, tsv, json, jsonl or txt, also .gz"
+TABLES = "csv, tsv, json or jsonl, also .gz"
 
 
 @app.command(
@@ -21,7 +21,9 @@ def produce(
     texts: Annotated[
         list[str] | None, typer.Argument(help="Texts; without texts and --file, lines of standard input.")
     ] = None,
-    file: Annotated[Path | None, typer.Option(help=f"{FORMATS}, with texts.")] = None,
+    file: Annotated[
+        Path | None, typer.Option(help=f"{TABLES}, with text and perhaps id; or txt, one text a line.")
+    ] = None,
     rate: Annotated[float | None, typer.Option(help="Texts a second; unset: as fast as it goes.")] = None,
     skip: Annotated[int, typer.Option(min=0, help="Leave out so many texts: an earlier run has sent them.")] = 0,
     bootstrap_servers: Bootstrap = None,
@@ -49,7 +51,7 @@ def feedback(
     source: Annotated[str | None, typer.Option(help="Who says so.")] = None,
     file: Annotated[
         Path | None,
-        typer.Option(help=f"{FORMATS}, with label, with id or the texts that were produced, perhaps source."),
+        typer.Option(help=f"{TABLES}, with label, with id or the texts that were produced, and perhaps source."),
     ] = None,
     label_map: LabelMap = None,
     bootstrap_servers: Bootstrap = None,

@@ -11,8 +11,8 @@ from aiokafka.admin import NewTopic
 from prometheus_client import CollectorRegistry
 
 from feedback_listener import service
-from feedback_listener.join import Stream as Topic
 from feedback_listener.progress import Progress
+from feedback_listener.records import Stream as Topic
 from feedback_listener.service import Listener
 from feedback_listener.settings import ListenerSettings
 from feedback_listener.store import discard

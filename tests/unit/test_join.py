@@ -3,12 +3,13 @@
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
-from feedback_listener.join import LABEL_LEAD_MS
+from feedback_listener.join import LABEL_LEAD_MS, MAX_PER_ID
 from feedback_listener.store import StoreUnusable
-from tests.replica import Replica
+from tests.replica import BESIDE, Replica
 from tests.truth import DAY_MS, HOUR_MS, MINUTE_MS, Labelled, Record, Scored
 
 NOW_MS = 1_800_000_012_345
@@ -54,7 +55,7 @@ class Feed:
         return {
             tuple(value for value in labels if value != window): n
             for (series, *labels), n in found
-            if series == name and (window in labels or name in ("labels", "matched_labels"))
+            if series == name and (window in labels or name in BESIDE)
         }
 
 
@@ -182,14 +183,46 @@ def test_a_label_at_the_edge_of_the_lead_counts_as_long_as_its_prediction(feed: 
     assert feed.of("prediction_labels") == {("m@1", 0, "correction"): 1}
 
 
-def test_an_id_that_everybody_uses_costs_no_more_than_its_records(feed: Feed) -> None:
-    """Thousands of predictions and labels of one id: their sum, not their product; this would take a minute."""
+def test_an_id_that_everybody_uses_is_bounded(feed: Feed) -> None:
+    """Its last hundred labels take part, and its last hundred labelled predictions a partition. Others are refused."""
     count = 4000
     records: list[Record] = [
-        Scored("a", 0, 10 + n, NOW_MS, "POSITIVE", {"NEGATIVE": 0.25, "POSITIVE": 0.75}) for n in range(count)
+        Scored("a", n % 2, 10 + n, NOW_MS, "POSITIVE", {"NEGATIVE": 0.25, "POSITIVE": 0.75}) for n in range(count)
     ]
-    records += [Labelled("a", 0, 10 + n, NOW_MS, ("NEGATIVE", "POSITIVE")[n % 2]) for n in range(count)]
     feed.replica.apply(records, NOW_MS)
-    assert feed.of("judged_predictions") == {("m@1", 0, "POSITIVE", "POSITIVE"): count}
-    assert feed.of("prediction_labels") == {("m@1", 0, "correction"): count * (count - 1)}
-    assert feed.of("matched_labels") == {(0, "recent"): count}
+    assert sum(feed.of("predictions").values()) == count
+    feed.replica.apply(
+        [Labelled("a", 0, 10 + n, NOW_MS, ("NEGATIVE", "POSITIVE")[n % 2]) for n in range(count)], NOW_MS
+    )
+    assert feed.of("judged_predictions") == {("m@1", p, "POSITIVE", "POSITIVE"): MAX_PER_ID for p in (0, 1)}
+    assert feed.of("prediction_labels") == {("m@1", p, "correction"): MAX_PER_ID * (MAX_PER_ID - 1) for p in (0, 1)}
+    assert feed.of("predictions") == {("m@1", p): MAX_PER_ID for p in (0, 1)}
+    assert feed.of("labels") == {("recent",): MAX_PER_ID}
+    assert feed.of("matched_labels") == {(p, "recent"): MAX_PER_ID for p in (0, 1)}
+    assert feed.of("results_refused") == {(p, "crowded_id"): count / 2 - MAX_PER_ID for p in (0, 1)}
+    assert feed.of("feedback_refused") == {(0, "crowded_id"): count - MAX_PER_ID}
+
+
+def test_a_further_batch_costs_what_an_id_may_hold(feed: Feed) -> None:
+    """However many records came before: those that take part are looked at again, not the others."""
+    tables = feed.replica.store._tables
+    feed.replica.apply(
+        [Scored("a", 0, n, NOW_MS, "x", {"x": 1.0}) for n in range(4000)] + [Labelled("a", 0, 0, NOW_MS, "x")], NOW_MS
+    )
+    with patch.object(tables, "predictions_of", wraps=tables.predictions_of) as predictions_of:
+        feed.replica.apply([Scored("a", 0, 4000, NOW_MS, "x", {"x": 1.0})], NOW_MS)
+        [found] = [tables.predictions_of(*call.args) for call in predictions_of.call_args_list[:1]]
+    assert len(found) == MAX_PER_ID
+    assert tables.one("SELECT count(*) FROM predictions") == MAX_PER_ID
+
+
+def test_predictions_whose_labels_may_still_come_are_not_refused(feed: Feed) -> None:
+    """Only those that are judged cost anything: an id without a label may have any number."""
+    lead_minutes = LABEL_LEAD_MS / MINUTE_MS
+    feed.label("POSITIVE", lead_minutes + 10)
+    for n in range(MAX_PER_ID + 3):
+        feed.predict(20 if n < MAX_PER_ID + 1 else 5)
+    assert feed.of("results_refused") == {(0, "crowded_id"): 1}
+    assert feed.of("predictions") == {("m@1", 0): MAX_PER_ID + 2}
+    feed.label("POSITIVE")
+    assert feed.of("results_refused") == {(0, "crowded_id"): 3}

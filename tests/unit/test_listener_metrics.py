@@ -7,8 +7,9 @@ import msgspec
 import pytest
 from prometheus_client import generate_latest
 
-from feedback_listener.decoding import Kinds, RecordBatch, Refusal, decode_records
-from feedback_listener.join import Kind, LabelRow, PredictionRow, Stream
+from feedback_listener.decoding import Kinds, decode_records
+from feedback_listener.minute_log import MinuteLog
+from feedback_listener.records import Kind, LabelRow, PredictionRow, RecordBatch, Refusal, Stream
 from feedback_listener.tally import PROBABILITY_UNITS
 from streamgauge.events import ModelRef, Position, Prediction, Timings, encode
 from tests.replica import Replica, Wire
@@ -99,7 +100,7 @@ def test_no_number_before_the_topics_are_read(exported: Exported) -> None:
 
 def read_one(stream: Stream, value: bytes | None) -> RecordBatch:
     batch = RecordBatch()
-    decode_records([(stream, Wire("t", 0, 0, 0, value))], Kinds(), batch)
+    decode_records([(stream, Wire("t", 0, 0, 0, value))], Kinds(), batch, MinuteLog())
     return batch
 
 
@@ -121,7 +122,7 @@ def test_a_result_of_the_worker_can_be_read() -> None:
         truncated=False,
     )
     kinds, batch = Kinds(), RecordBatch()
-    decode_records([(Stream.RESULTS, Wire("t", 2, 5, 60_000, encode(event)))], kinds, batch)
+    decode_records([(Stream.RESULTS, Wire("t", 2, 5, 60_000, encode(event)))], kinds, batch, MinuteLog())
     units = [PROBABILITY_UNITS // 4, PROBABILITY_UNITS * 3 // 4]
     assert batch.predictions == [PredictionRow("a", 60_000, 2, 5, 0, 1, 7, units)]
     assert kinds == [Kind("m@1", ("NEGATIVE", "POSITIVE"))]
@@ -131,7 +132,7 @@ def test_a_label_can_be_read() -> None:
     """With what orders it among others."""
     batch = RecordBatch()
     value = b'{"id": "a", "label": "POSITIVE", "source": "anna", "at": "yesterday", "more": 1}'
-    decode_records([(Stream.FEEDBACK, Wire("t", 2, 5, 60_000, value))], Kinds(), batch)
+    decode_records([(Stream.FEEDBACK, Wire("t", 2, 5, 60_000, value))], Kinds(), batch, MinuteLog())
     assert batch.labels == [LabelRow(60_000, 2, 5, "a", "POSITIVE", "anna")]
 
 

@@ -10,7 +10,7 @@ from unittest.mock import patch
 import pytest
 
 from feedback_listener.decoding import ScoredBy
-from feedback_listener.join import Kind
+from feedback_listener.records import Kind
 from feedback_listener.store import Store, StoreUnusable, discard
 from streamgauge.errors import ConfigurationError, StreamgaugeError
 from tests.cluster import ROOT

@@ -1,16 +1,23 @@
 """Listeners of one, two and three shards and their copies, against the definitions, whatever happens to them."""
 
+import random
 import tempfile
-from collections import Counter
-from collections.abc import Callable
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from pathlib import Path
 from unittest.mock import patch
 
 import pytest
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
+from prometheus_client import generate_latest
 
+from feedback_listener import join
+from feedback_listener import recount as recount_module
+from feedback_listener.reconcile import differences, read_metrics
+from feedback_listener.recount import Predicted, TopicRecords, recount
 from tests import truth
 from tests.replica import Replica, stream_of, together
 from tests.truth import DAY_MS, HOUR_MS, LEAD_MS, MINUTE_MS, Labelled, Record, Refused, Scored
@@ -31,8 +38,16 @@ indices = st.integers(0, 99)
 class Listeners(RuleBasedStateMachine):
     """One listener, two copies of each of two shards, and three shards, all on the same topics."""
 
-    @initialize()
-    def start(self) -> None:
+    @initialize(per_id=st.sampled_from([1, 2, 100]))
+    def start(self, per_id: int) -> None:
+        """How many records of one id take part is little enough to be exceeded."""
+        self.bounds = [
+            patch.object(join, "MAX_PER_ID", per_id),
+            patch.object(truth, "PER_ID", per_id),
+            patch.object(recount_module, "PER_ID", per_id),
+        ]
+        for bound in self.bounds:
+            bound.start()
         self.now_ms = BEGIN_MS
         self.records: list[Record] = []
         self.next_offset: Counter[tuple[str, int]] = Counter()
@@ -52,6 +67,8 @@ class Listeners(RuleBasedStateMachine):
             for replica in self.replicas.values():
                 replica.store.close()
             self.folder.cleanup()
+            for bound in self.bounds:
+                bound.stop()
 
     def append(self, stream: str, partition: int, skew_ms: int, make: Callable[[int, int, int], Record]) -> None:
         """Offsets have gaps, as markers of transactions leave them."""
@@ -153,7 +170,61 @@ class Listeners(RuleBasedStateMachine):
             for series, n in expected.items():
                 # Delays are counted in 1024ths of a second, probabilities in millionths.
                 assert shown[series] == pytest.approx(n, abs=0.05 if "delay" in str(series[0]) else 1e-4)
+        scraped = read_metrics("a listener", generate_latest(self.replicas[1, 0, 0].registry).decode())
+        assert differences(scraped, recount(topic_records(self.records), self.now_ms, WINDOW_MS)) == []
+
+
+def topic_records(records: Iterable[Record]) -> TopicRecords:
+    """As `reconcile` reads them from the topics."""
+    found = TopicRecords()
+    for r in records:
+        match r:
+            case Scored():
+                found.predictions[r.id].append(
+                    Predicted(r.at_ms, r.partition, r.offset, r.model, r.label, dict(r.scores))
+                )
+            case Labelled():
+                found.labels[r.id].append(recount_module.Labelled(r.at_ms, r.partition, r.offset, r.label, r.source))
+            case Refused():
+                found.refused.append((f"streamgauge_{r.stream}_refused", r.partition, r.reason, r.at_ms))
+    return found
 
 
 TestListeners = Listeners.TestCase
 TestListeners.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    history=st.lists(
+        st.tuples(st.booleans(), st.integers(0, 1), st.sampled_from([0, 1, 2, 22, 24, 25, 47, 70])), max_size=14
+    ),
+    per_id=st.integers(1, 2),
+    dice=st.randoms(use_true_random=False),
+)
+def test_which_records_of_an_id_take_part_depends_on_no_order(
+    history: list[tuple[bool, int, int]], per_id: int, dice: random.Random
+) -> None:
+    """Predictions and labels of one id, hours old, from brokers whose clocks differ; in any order and any batches."""
+    unread: dict[tuple[bool, int], list[Record]] = defaultdict(list)
+    for is_label, partition, hours_ago in history:
+        own = unread[is_label, partition]
+        at = partition, len(own), BEGIN_MS - hours_ago * HOUR_MS - len(own)
+        label = dice.choice([*CLASSES, "BORED"])
+        own.append(
+            Labelled("a", *at, label) if is_label else Scored("a", *at, "NEUTRAL", dict.fromkeys(CLASSES, 1 / 3))
+        )
+    records = [record for own in unread.values() for record in own]
+    with ExitStack() as stack, tempfile.TemporaryDirectory() as folder:
+        for module, name in ((join, "MAX_PER_ID"), (truth, "PER_ID"), (recount_module, "PER_ID")):
+            stack.enter_context(patch.object(module, name, per_id))
+        replica = Replica(Path(folder) / "x", BEGIN_MS, WINDOW_MS)
+        while left := [own for own in unread.values() if own]:
+            own = dice.choice(left)
+            count = dice.randint(1, len(own))
+            replica.apply(own[:count], BEGIN_MS)
+            del own[:count]
+        expected, shown = truth.numbers(records, BEGIN_MS, WINDOW_MS), replica.exported()
+        replica.store.close()
+    assert shown.keys() == expected.keys()
+    assert all(shown[series] == pytest.approx(n, abs=1e-2) for series, n in expected.items())
