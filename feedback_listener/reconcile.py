@@ -26,7 +26,7 @@ from feedback_listener.recount import (
     series_of,
 )
 from streamgauge.errors import StreamgaugeError
-from streamgauge.kafka import Unreadable, admin_client, client_options, poll_carefully
+from streamgauge.kafka import admin_client, client_options
 from streamgauge.provisioning import check_exist
 from streamgauge.settings import KafkaSettings, TopicSettings
 
@@ -176,19 +176,13 @@ async def _read(
 ) -> AsyncIterator[ConsumerRecord]:
     """The committed records from a time on and before these offsets."""
     starts = await consumer.offsets_for_times(dict.fromkeys(ends, since_ms))
-    seen = {tp: min(starts[tp].offset, end) if starts[tp] else end for tp, end in ends.items()}
-    consumer.assign(list(seen))
-    for tp, offset in seen.items():
-        consumer.seek(tp, offset)
+    consumer.assign(list(ends))
+    for tp, end in ends.items():
+        consumer.seek(tp, min(starts[tp].offset, end) if starts[tp] else end)
     while any([await consumer.position(tp) < end for tp, end in ends.items()]):
-        try:
-            polls = [await consumer.getmany(timeout_ms=POLL_MS)]
-        except UnicodeDecodeError:
-            polls = [poll async for poll in poll_carefully(consumer, lambda: dict(seen))]
-        for tp, records in ((tp, records) for poll in polls for tp, records in poll.items()):
-            seen[tp] = records[-1].offset + 1
+        for tp, records in (await consumer.getmany(timeout_ms=POLL_MS)).items():
             for record in records:
-                if record.offset < ends[tp] and not isinstance(record, Unreadable):
+                if record.offset < ends[tp]:
                     yield record
 
 

@@ -13,7 +13,7 @@ from feedback_listener.records import Stream
 from feedback_listener.settings import Shard
 from feedback_listener.store import StoreUnusable
 from feedback_listener.totals import Positions
-from streamgauge.kafka import Unreadable, client_options, poll_carefully
+from streamgauge.kafka import client_options
 from streamgauge.settings import KafkaSettings
 
 log = structlog.get_logger(__name__)
@@ -93,19 +93,15 @@ class TopicReader:
         """The next records, in the order of each partition. Raises StoreUnusable when the topic has lost its place."""
         try:
             return self._take(await self._consumer.getmany(timeout_ms=timeout_ms, max_records=SLICE_RECORDS))
-        except UnicodeDecodeError:
-            careful = poll_carefully(self._consumer, lambda: dict(self._seen))
-            return [record async for polled in careful for record in self._take(polled)]
         except OffsetOutOfRangeError as error:
             raise StoreUnusable(f"offsets are not in the topics any more: {error}") from error
 
     def _take(self, polled: Mapping[TopicPartition, Sequence[Any]]) -> list[tuple[Stream, ConsumedRecord]]:
-        """What cannot be parsed was logged by position; of its time nothing is known, so it is in no count."""
         found: list[tuple[Stream, ConsumedRecord]] = []
         for tp, records in polled.items():
             self._seen[tp] = records[-1].offset + 1
             stream = self._streams[tp.topic]
-            found += [(stream, record) for record in records if not isinstance(record, Unreadable)]
+            found += [(stream, record) for record in records]
         return found
 
     async def positions(self) -> Positions:

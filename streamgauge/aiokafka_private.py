@@ -4,16 +4,31 @@
 """
 
 import asyncio
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.client import ConnectionGroup
+from aiokafka.consumer import fetcher
 from aiokafka.errors import KafkaError
 from aiokafka.producer.message_accumulator import BatchBuilder
 from aiokafka.protocol.api import Request, Response
 from aiokafka.protocol.group import JoinGroupRequest, SyncGroupRequest
+from aiokafka.record.default_records import (
+    DefaultRecordBatch,
+    _DefaultRecordBatchBuilderPy,
+    _DefaultRecordBatchPy,
+    _DefaultRecordPy,
+)
+from aiokafka.record.memory_records import _MemoryRecordsPy
+from aiokafka.record.util import decode_varint
+
+from streamgauge.events import MAX_HEADERS
+
+HEADERS_READ = 2 * MAX_HEADERS
+"""Of a record's headers. A dead letter of ours has fewer; of a record with more, these are enough to refuse it."""
 
 
 def fail_unsent(producer: AIOKafkaProducer, error: KafkaError) -> None:
@@ -25,8 +40,8 @@ def batch_bytes(
     timestamp_ms: int | None, key: bytes | None, value: bytes | None, headers: Sequence[tuple[str, bytes | None]]
 ) -> int:
     """What a topic's `max.message.bytes` is compared with: the size of a batch of this record alone, uncompressed."""
-    builder = BatchBuilder(0, 0)
-    builder.append(timestamp=timestamp_ms, key=key, value=value, headers=headers)
+    builder = _DefaultRecordBatchBuilderPy(2, 0, 1, -1, -1, 0, 0)
+    builder.append(0, timestamp_ms, key, value, headers)
     size: int = builder.size()
     return size
 
@@ -46,6 +61,126 @@ async def send(admin: AIOKafkaAdminClient, request: Request[Any], node_id: int |
     """Send a request that the admin client has no method for, to that broker or any. Raises KafkaError."""
     answer: Response = await admin._send_request(request, node_id)
     return answer
+
+
+class RawName(str):
+    """The name of a header that is not UTF-8: shown with replacement characters, written as it came."""
+
+    __slots__ = ("raw",)
+    raw: bytes
+
+    def __new__(cls, raw: bytes) -> "RawName":
+        name = super().__new__(cls, raw.decode(errors="replace"))
+        name.raw = raw
+        return name
+
+    def encode(self, encoding: str = "utf-8", errors: str = "strict") -> bytes:
+        """What stood in the record."""
+        return self.raw
+
+
+def _name(raw: bytes) -> str:
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return RawName(raw)
+
+
+class _TolerantBatch(_DefaultRecordBatchPy):
+    """Reads any bytes as a header's name, and the first `HEADERS_READ` headers."""
+
+    _pos: int
+
+    def _read_msg(self, decode_varint: Any = decode_varint) -> _DefaultRecordPy:
+        # The layout: https://kafka.apache.org/documentation/#record
+        buffer = self._buffer
+        length, start = decode_varint(buffer, self._pos)
+        _attributes, pos = decode_varint(buffer, start)
+        timestamp_delta_ms, pos = decode_varint(buffer, pos)
+        offset_delta, pos = decode_varint(buffer, pos)
+        key, pos = _nullable(buffer, pos)
+        value, pos = _nullable(buffer, pos)
+        count, pos = decode_varint(buffer, pos)
+        headers: list[tuple[str, bytes | None]] = []
+        for _ in range(min(count, HEADERS_READ)):
+            name, pos = _nullable(buffer, pos)
+            content, pos = _nullable(buffer, pos)
+            headers.append((_name(name or b""), content))
+        self._pos = start + length
+        is_append_time = self.timestamp_type == self.LOG_APPEND_TIME
+        timestamp_ms = self.max_timestamp if is_append_time else self.first_timestamp + timestamp_delta_ms
+        return _DefaultRecordPy(self.base_offset + offset_delta, timestamp_ms, self.timestamp_type, key, value, headers)
+
+
+def _nullable(buffer: bytearray, pos: int) -> tuple[bytes | None, int]:
+    """Bytes with their length before them, and the position after them."""
+    length, pos = decode_varint(buffer, pos)
+    return (None, pos) if length < 0 else (bytes(buffer[pos : pos + length]), pos + length)
+
+
+class _Batch:
+    """A batch as aiokafka's C parser reads it; from the first record on that this cannot, as ours does.
+
+    The C parser raises when a header's name is not UTF-8, and that would end a poll of all partitions. Ours, in Python,
+    takes fourteen times as long.
+    """
+
+    def __init__(self, batch: DefaultRecordBatch, data: memoryview) -> None:
+        self._batch, self._data = batch, data
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._batch, name)
+
+    def __next__(self) -> Any:
+        return next(self._batch)
+
+    def __iter__(self) -> Iterator[Any]:
+        done = 0
+        try:
+            for record in self._batch:
+                if len(record.headers) > HEADERS_READ:
+                    break
+                yield record
+                done += 1
+            else:
+                return
+        except UnicodeDecodeError:
+            pass
+        yield from itertools.islice(_TolerantBatch(self._data), done, None)
+
+
+class _Records(_MemoryRecordsPy):
+    """What a broker answers to a fetch, as batches that read any record."""
+
+    def next_batch(self, *limits: int) -> Any:
+        data = self._next_slice
+        batch = super().next_batch(*limits)
+        return _Batch(batch, data) if isinstance(batch, DefaultRecordBatch) and data is not None else batch
+
+
+fetcher.MemoryRecords = _Records
+"""The consumer has no setting for how records are read; it looks this name up for each answer."""
+
+
+class _PythonBatch(BatchBuilder):
+    """As a producer's own batch, but it takes a `RawName`; the C builder takes exact strings only."""
+
+    def __init__(self, accumulator: Any, *, is_transactional: bool) -> None:
+        size, compression = accumulator._batch_size, accumulator._compression_type
+        super().__init__(size, compression, is_transactional=is_transactional)
+        self._builder = _DefaultRecordBatchBuilderPy(2, compression, is_transactional, -1, -1, 0, size)
+
+    def _set_producer_state(self, producer_id: int, producer_epoch: int, base_sequence: int) -> None:
+        self._builder.set_producer_state(producer_id, producer_epoch, base_sequence)
+
+
+def new_batch(producer: AIOKafkaProducer, *, any_name: bool) -> BatchBuilder:
+    """An empty batch of this producer; `any_name`: it has to take headers whose name is a `RawName`."""
+    if not any_name:
+        return producer.create_batch()
+    transactions = producer._txn_manager
+    is_transactional = transactions is not None and transactions.transactional_id is not None
+    return _PythonBatch(producer._message_accumulator, is_transactional=is_transactional)
 
 
 def wait_longer_for_joins(consumer: AIOKafkaConsumer, timeout_s: float) -> None:

@@ -14,6 +14,8 @@ import msgspec
 MAX_ID_CHARS = 256
 MAX_LABEL_CHARS = 128
 MAX_METADATA_BYTES = 4096
+MAX_HEADERS = 128
+"""Of an input record. Clients send a handful; a broker takes hundreds of thousands, 60 bytes each or more in Python."""
 
 CONNECT_ERRORS = "__connect.errors."
 """How Kafka Connect's names for the headers of a dead letter begin (KIP-298). On the wire, and so frozen."""
@@ -160,7 +162,9 @@ class Reason(StrEnum):
     INVALID_FIELD = "invalid_field"
     INFERENCE_FAILED = "inference_failed"
     SKIPPED = "skipped"
+    TOO_MANY_HEADERS = "too_many_headers"
     UNREADABLE = "unreadable"
+    """Of old dead letters: a record that has a header with a name that is not UTF-8 is read now as any other."""
 
 
 _encoder = msgspec.json.Encoder()

@@ -3,17 +3,14 @@
 import asyncio
 import random
 import ssl
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import structlog
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaConnectionError, KafkaError
-from aiokafka.structs import TopicPartition
 
 from streamgauge.aiokafka_private import fail_unsent, sender_task, transaction_end
 from streamgauge.errors import Stopped, StreamgaugeError
@@ -28,8 +25,6 @@ CLOSE_TIMEOUT_S = 3.0
 REQUEST_TIMEOUT_S = 5.0
 """aiokafka's 40 s would pass before a connection that has died without a word is given up."""
 ABANDON_TIMEOUT_S = 0.5
-CAREFUL_POLL_MS = 100
-CAREFUL_RECORDS = 500
 MAX_BACKOFF_S = 5.0
 RETRY_BACKOFF_S = 0.2
 
@@ -145,57 +140,6 @@ async def close_consumer(consumer: AIOKafkaConsumer) -> None:
     with suppress(TimeoutError):
         async with asyncio.timeout(CLOSE_TIMEOUT_S):
             await consumer.stop()
-
-
-@dataclass(frozen=True, slots=True)
-class Unreadable:
-    """A record that the client cannot parse, for a header whose name is not UTF-8; of its content nothing is known."""
-
-    topic: str
-    partition: int
-    offset: int
-    timestamp: int
-    """Milliseconds since the epoch, when it was met."""
-    key: bytes | None = None
-    value: bytes | None = None
-    headers: tuple[tuple[str, bytes], ...] = ()
-
-
-async def poll_carefully(
-    consumer: AIOKafkaConsumer, positions: Callable[[], Mapping[TopicPartition, int]]
-) -> AsyncIterator[dict[TopicPartition, list[Any]]]:
-    """After `getmany` has raised UnicodeDecodeError: each partition by itself; where it raises again, record by record.
-
-    `positions` are the next offsets not yet seen. They are sought anew, because the poll that raised had taken
-    other partitions' records out of aiokafka's buffer, and lost them.
-    """
-    for tp, offset in positions().items():
-        consumer.seek(tp, offset)
-    for tp in list(positions()):
-        try:
-            polled = await consumer.getmany(tp, timeout_ms=CAREFUL_POLL_MS, max_records=CAREFUL_RECORDS)
-        except UnicodeDecodeError:
-            consumer.seek(tp, positions()[tp])
-            async for one in _one_by_one(consumer, tp):
-                yield one
-        else:
-            if polled:
-                yield polled
-
-
-async def _one_by_one(consumer: AIOKafkaConsumer, tp: TopicPartition) -> AsyncIterator[dict[TopicPartition, list[Any]]]:
-    """The records of a partition up to the one that cannot be parsed, and that one."""
-    for _ in range(CAREFUL_RECORDS + 1):
-        try:
-            fetched = await consumer.getmany(tp, timeout_ms=CAREFUL_POLL_MS, max_records=1)
-        except UnicodeDecodeError:
-            offset = await consumer.position(tp)
-            consumer.seek(tp, offset + 1)
-            log.warning("record.unreadable", topic=tp.topic, partition=tp.partition, offset=offset)
-            yield {tp: [Unreadable(tp.topic, tp.partition, offset, round(time.time() * 1000))]}
-            return
-        if fetched:
-            yield fetched
 
 
 async def persistently(ask: Callable[[], Awaitable[T]], timeout_s: float) -> T:

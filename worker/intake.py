@@ -7,6 +7,7 @@ import msgspec
 
 from streamgauge.events import (
     CONNECT_ERRORS,
+    MAX_HEADERS,
     MAX_ID_CHARS,
     MAX_METADATA_BYTES,
     Reason,
@@ -29,7 +30,7 @@ def decode(record: InputRecord, *, max_text_bytes: int) -> Accepted | Refused:
     """Decode one input record: plain UTF-8 text, or JSON with `text` and perhaps `id` and `metadata`."""
     try:
         value = _unframed(record.value)
-        headers = dict(record.headers)  # of repeated ones the last counts
+        headers = _headers(record)
         if _is_json(value, headers):
             submitted = _submitted(value)
             text, own_id, metadata = submitted.text, submitted.id, submitted.metadata
@@ -67,6 +68,13 @@ def _unframed(value: bytes | None) -> bytes:
     if value.startswith(b"\0"):
         raise _Refusal(Reason.SCHEMA_FRAMING, "the value starts with a zero byte, as a schema registry's framing does")
     return value
+
+
+def _headers(record: InputRecord) -> dict[str, bytes | None]:
+    """By name; of repeated ones the last counts."""
+    if len(record.headers) > MAX_HEADERS:
+        raise _Refusal(Reason.TOO_MANY_HEADERS, f"more than {MAX_HEADERS} headers; the others are left out here")
+    return dict(record.headers)
 
 
 def _is_json(value: bytes, headers: Mapping[str, bytes | None]) -> bool:

@@ -134,3 +134,8 @@ def by_model(outcomes: Iterable[Outcome]) -> dict[ModelIdentity, list[Scored]]:
         if isinstance(outcome, Scored):
             scored.setdefault(outcome.model, []).append(outcome)
     return scored
+
+
+def was_given_to_the_model(outcome: Outcome) -> bool:
+    """Whether this worker's model has scored the record, or failed on it."""
+    return isinstance(outcome, Scored) or (isinstance(outcome, Refused) and outcome.reason is Reason.INFERENCE_FAILED)

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from streamgauge.events import (
+    MAX_HEADERS,
     CoveredByModel,
     Header,
     Histogram,
@@ -124,9 +125,9 @@ def _position(record: InputRecord) -> Position:
 
 
 def _dead_letter(refused: Refused, origin: Origin, topic: str) -> OutputRecord:
-    """The record as it came, but for its timestamp: retention must not go by a producer's clock."""
+    """The record as it came, of too many headers the first. Not its timestamp: retention goes by the broker's clock."""
     record = refused.record
-    headers = [*record.headers, *refusal_headers(refused, origin.group, origin.instance)]
+    headers = [*record.headers[:MAX_HEADERS], *refusal_headers(refused, origin.group, origin.instance)]
     return OutputRecord(topic, record.key, record.value, headers)
 
 

@@ -26,7 +26,7 @@ from aiokafka.errors import (
 from aiokafka.structs import TopicPartition
 
 from streamgauge.groups import committed_offset, owned_partitions
-from streamgauge.kafka import jittered, poll_carefully
+from streamgauge.kafka import jittered
 from streamgauge.settings import TopicSettings
 from worker.credit import Credit, largest_share
 from worker.load import ModelLoad
@@ -112,15 +112,9 @@ class Partitions(ConsumerRebalanceListener):  # type: ignore[misc]
                 self._reopen(error)
             except NoOffsetForPartitionError:
                 pass  # the partition's own task reads its offset, and refuses by name if there is none
-            except UnicodeDecodeError:
-                async for fetched in poll_carefully(consumer, self._next_offsets):
-                    yield self._by_tenure(fetched)
 
     def _by_tenure(self, fetched: Mapping[TopicPartition, list[InputRecord]]) -> Polled:
         return [(self._tenures[tp], records) for tp, records in fetched.items() if tp in self._tenures]
-
-    def _next_offsets(self) -> dict[TopicPartition, int]:
-        return {tp: tenure.next_offset for tp, tenure in self._tenures.items()}
 
     def _hold_back(self) -> None:
         """Pause partitions that hold too much of the credit: one that is stuck must not starve the others."""

@@ -16,7 +16,6 @@ from typing import NamedTuple
 import structlog
 
 from streamgauge.events import Reason
-from streamgauge.kafka import Unreadable
 from worker.backlog import Backlog
 from worker.intake import decode
 from worker.metrics import Metrics
@@ -93,9 +92,6 @@ class Pipeline:
             tenure.admit(record)
             if shown := tenure.tail.shown.get(record.offset):
                 tenure.finish(Visible(record, shown))
-                continue
-            if isinstance(record, Unreadable):
-                tenure.finish(Refused(record, Reason.UNREADABLE, "the name of a header is not UTF-8"))
                 continue
             if record.offset in tenure.skips:
                 tenure.finish(Refused(record, Reason.SKIPPED, "skipped by an operator"))

@@ -13,7 +13,7 @@ from streamgauge.settings import TopicSettings
 from worker.brake import Brake
 from worker.commit_policy import CommitPolicy
 from worker.metrics import Metrics, observe_all
-from worker.outcomes import ModelIdentity, Outcome, Refused, Scored, by_model
+from worker.outcomes import ModelIdentity, Outcome, Refused, Scored, by_model, was_given_to_the_model
 from worker.output import Origin, output_records
 from worker.settings import WorkerSettings
 from worker.tenure import Tenure
@@ -36,7 +36,7 @@ class Publisher:
         self._settings, self._topics, self._origin, self._metrics = settings, topics, origin, metrics
         self._in_use = in_use
         self._policy = CommitPolicy(settings)
-        self._brake = Brake(settings.max_dead_letter_share, settings.brake_records)
+        self._brake = Brake(settings.max_failed_share, settings.brake_records)
         self._open_tenures = 0
 
     async def publish(self, tenure: Tenure, writer: Writer, moved: Callable[[], None]) -> None:
@@ -77,11 +77,16 @@ class Publisher:
             raise
         tenure.committed(outcomes)
         self._count(tenure, outcomes, began_s)
-        share = self._brake.add(isinstance(outcome, Refused) for outcome in outcomes)
+        self._stop_if_the_model_fails(outcomes)
+
+    def _stop_if_the_model_fails(self, outcomes: list[Outcome]) -> None:
+        """Raises StreamgaugeError when it has failed on too many texts."""
+        failed = [isinstance(outcome, Refused) for outcome in outcomes if was_given_to_the_model(outcome)]
+        share = self._brake.add(failed)
         if share:
             raise StreamgaugeError(
-                f"{share:.0%} of the last {self._settings.brake_records} records were dead letters, more than "
-                f"STREAMGAUGE_WORKER_MAX_DEAD_LETTER_SHARE={self._settings.max_dead_letter_share:g}: look at them in "
+                f"the model failed on {share:.0%} of the last {self._settings.brake_records} texts, more than "
+                f"STREAMGAUGE_WORKER_MAX_FAILED_SHARE={self._settings.max_failed_share:g}: look at them in "
                 f"{self._topics.dead_letter}, then start again"
             )
 

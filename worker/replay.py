@@ -15,7 +15,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 
 from streamgauge.aiokafka_private import batch_bytes
-from streamgauge.events import CONNECT_ERRORS, Reason, last_header, utc_now
+from streamgauge.events import CONNECT_ERRORS, MAX_HEADERS, Reason, last_header, utc_now
 from streamgauge.groups import committed_offset, fenced_producer
 from streamgauge.kafka import admin_client, client_options
 from streamgauge.provisioning import check_exist
@@ -26,6 +26,8 @@ from worker.output import OutputRecord
 from worker.transaction import MAX_BATCH_BYTES, send_in_order
 
 MAX_RECORDS = 500
+NOT_WHOLE = (Reason.UNREADABLE, Reason.TOO_MANY_HEADERS)
+"""Their dead letters hold no content, or not all headers."""
 NO_LIMIT_MS = 2**63 - 1
 CREATE_TIME = 0
 """aiokafka's `timestamp_type` of a record that its producer's clock has stamped."""
@@ -157,12 +159,14 @@ def why_not(letter: Any, reason: Reason, target: Topic, back: OutputRecord) -> s
     """Why a dead letter cannot go back, with what to do; None: it can."""
     source = ":".join(_source(letter))
     partition, most = number_in(letter.headers, POSITION[1]), int(target.config["max.message.bytes"])
-    if reason is Reason.UNREADABLE:
-        return f"its content was never read. The record itself still stands at {source}: read it there, publish it anew"
+    if reason in NOT_WHOLE:
+        return f"it is not the whole record, which still stands at {source}: read it there, and publish it anew"
     if was_replayed(letter.headers):
         return "it was replayed before, and refused again. Mend what refuses it, then publish it anew yourself"
     if partition is None or partition >= target.partitions:
         return f"it says that it came from {source}, and there is no such partition"
+    if len(back.headers) > MAX_HEADERS:
+        return f"with {len(back.headers)} headers it would be refused again. Publish it anew with fewer"
     size = batch_bytes(back.timestamp_ms, back.key, back.value, back.headers)
     if size > most:
         return (

@@ -70,8 +70,12 @@ class WorkerSettings(ServiceSettings):
     session_timeout_s: Seconds = Field(10, description="a replica silent for so long loses its partitions")
     drain_budget_s: Seconds = Field(8, description="for finishing what is in the model when partitions are taken away")
     stall_timeout_s: Seconds = Field(60, description="nothing moves for so long despite lag: not alive; twice: exit 1")
-    max_dead_letter_share: float = Field(0.5, gt=0, le=1, description="of the last brake_records; above: exit 1")
-    brake_records: int = Field(1000, ge=1, description="records that the share of dead letters is taken of")
+    max_failed_share: float = Field(
+        0.5, gt=0, le=1, description="of the last brake_records, that the model failed on; above: exit 1"
+    )
+    brake_records: int = Field(
+        1000, ge=1, description="records given to the model, that the share of failures is taken of"
+    )
 
     @model_validator(mode="before")
     @classmethod

@@ -40,8 +40,6 @@ class Tenure:
         self.epoch = next(self._epochs)
         self.position = position
         """The offset that the next transaction starts from: all before it is committed."""
-        self.next_offset = position
-        """The offset after the last one fetched."""
         self.progress = progress
         """What the last transaction left behind, for the next one to go on from."""
         self.skips = frozenset(progress.skips)
@@ -83,7 +81,6 @@ class Tenure:
         """A record was fetched: it takes credit and its place in the order."""
         size = size_bytes(record)
         self._sequencer.expect(record.offset)
-        self.next_offset = record.offset + 1
         self._held_records += 1
         self._held_bytes += size
         self._unfinished += 1

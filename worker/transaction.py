@@ -10,6 +10,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import IllegalOperation, KafkaError
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 
+from streamgauge.aiokafka_private import RawName, new_batch
 from streamgauge.errors import TopicsUnfit
 from streamgauge.groups import transactional_id
 from streamgauge.kafka import close_producer, service_options
@@ -84,11 +85,12 @@ async def send_in_order(producer: AIOKafkaProducer, topic: str, partition: int, 
 
     Returns the offset of the first; -1 when there is none, or the broker had the batch already and does not tell.
     """
+    any_name = any(type(name) is RawName for record in records for name, _value in record.headers)
     offsets: list[int] = []
     remaining = iter(records)
     record = next(remaining, None)
     while record:
-        batch = producer.create_batch()
+        batch = new_batch(producer, any_name=any_name)
         while record and batch.append(
             timestamp=record.timestamp_ms, key=record.key, value=record.value, headers=record.headers
         ):

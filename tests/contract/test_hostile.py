@@ -1,83 +1,133 @@
 """What others do to a stream, and what fails on the way: records that cannot be parsed, outputs that hang or refuse."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import aiokafka.producer.message_accumulator as accumulator
 import pytest
-from aiokafka import AIOKafkaProducer
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import KafkaConnectionError
 from aiokafka.protocol.produce import ProduceRequest
-from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 from prometheus_client import CollectorRegistry
 
 from feedback_listener.service import Listener
 from feedback_listener.settings import ListenerSettings
+from streamgauge.aiokafka_private import RawName, new_batch
 from streamgauge.errors import ConfigurationError
-from streamgauge.events import Feedback, Reason, encode
+from streamgauge.events import MAX_HEADERS, Feedback, Reason, encode, last_header
 from tests.cluster import Kafka, Stream, until
 from tests.contract.test_worker import running
-from tests.echo import EchoModel
+from tests.echo import EchoModel, echo_probability
 from tests.oracle import Input, generate, judge
 from worker.output import OutputRecord
 from worker.service import Worker
 from worker.settings import WorkerSettings
 from worker.transaction import OffsetAfter, Writer, fenced_writer
 
-
-class Unencodable(str):
-    """A header's name that goes out as bytes which are not UTF-8, as other languages' clients allow."""
-
-    __slots__ = ()
-
-    def encode(self, *_: object) -> bytes:
-        return b"\xff\xfe"
+NAME = b"caf\xe9"
+"""The name of a header in Latin-1, as other languages' clients allow."""
 
 
-async def send_unreadable(stream: Stream, topic: str, partition: int, monkeypatch: pytest.MonkeyPatch) -> int:
-    """Publish a record with such a header; returns its offset."""
-    with monkeypatch.context() as patch:
-        patch.setattr(accumulator, "DefaultRecordBatchBuilder", _DefaultRecordBatchBuilderPy)
-        async with AIOKafkaProducer(bootstrap_servers=stream.kafka.bootstrap_servers) as producer:
-            batch = producer.create_batch()
-            batch.append(key=None, value=b"text", timestamp=None, headers=[(Unencodable("x"), b"")])
+async def send_odd(
+    stream: Stream, topic: str, partition: int, values: Sequence[bytes | None], headers: int = 1
+) -> list[int]:
+    """Publish records with so many headers of such a name, a batch each; returns their offsets."""
+    async with AIOKafkaProducer(bootstrap_servers=stream.kafka.bootstrap_servers, max_request_size=2**21) as producer:
+        offsets = []
+        for value in values:
+            batch = new_batch(producer, any_name=True)
+            batch.append(key=None, value=value, timestamp=None, headers=[(RawName(NAME), b"1")] * headers)
             metadata = await (await producer.send_batch(batch, topic, partition=partition))
-            return int(metadata.offset)
+            offsets.append(int(metadata.offset))
+        return offsets
 
 
-async def test_records_that_cannot_be_parsed_become_dead_letters(kafka: Kafka, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A header name that is not UTF-8 stops nothing: that record is a dead letter, its neighbours have results."""
+async def test_any_header_name_is_read_and_written_as_it_came(kafka: Kafka) -> None:
+    """A name that is not UTF-8 refuses no text, and a record that is refused for its value keeps that name's bytes."""
     stream = await Stream.create(kafka.bootstrap_servers)
     inputs = await stream.publish(generate(300, seed=31))
-    for partition in (0, 0, 1):
-        offset = await send_unreadable(stream, stream.topics.input, partition, monkeypatch)
-        inputs[partition, offset] = Input(b"", Reason.UNREADABLE)
+    for value, outcome in ((b"text", echo_probability("text")), (b"", Reason.EMPTY_TEXT), (None, Reason.NULL_VALUE)):
+        [offset] = await send_odd(stream, stream.topics.input, 0, [value])
+        inputs[0, offset] = Input(value or b"", outcome)
     inputs |= await stream.publish(generate(300, seed=32))
     async with running(stream):
         outputs = await stream.read(at_least=len(inputs))
     assert judge(inputs, outputs).is_clean
+    raw = [name for record in outputs for name, _value in record.headers if isinstance(name, RawName)]
+    assert [name.raw for name in raw] == [NAME] * 2
 
 
-async def test_the_listener_passes_what_cannot_be_parsed(
-    kafka: Kafka, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    """Labels before and behind such a record are counted."""
+async def test_odd_records_of_one_partition_delay_no_other(kafka: Kafka, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Partitions are sought when they are assigned and when they are opened, never again: nothing is fetched twice."""
+    stream = await Stream.create(kafka.bootstrap_servers, partitions=16)
+    seek, sought = AIOKafkaConsumer.seek, Counter[int]()
+
+    def counted(self: AIOKafkaConsumer, partition: TopicPartition, offset: int) -> None:
+        sought[partition.partition] += partition.topic == stream.topics.input
+        seek(self, partition, offset)
+
+    monkeypatch.setattr(AIOKafkaConsumer, "seek", counted)
+    async with running(stream):
+        await send_odd(stream, stream.topics.input, 0, [b"odd"] * 50)
+        inputs = await stream.publish(generate(16, seed=33))
+        outputs = await stream.read(at_least=50 + len(inputs))
+    assert len(outputs) == 50 + len(inputs)
+    assert sought == dict.fromkeys(range(16), 2)
+
+
+async def test_what_holds_no_record_becomes_no_dead_letter(kafka: Kafka) -> None:
+    """Aborted records and the markers of transactions are offsets without a record, beside an odd header or not."""
+    stream = await Stream.create(kafka.bootstrap_servers, partitions=1)
+    producer = AIOKafkaProducer(bootstrap_servers=stream.kafka.bootstrap_servers, transactional_id=stream.group + "-in")
+    async with producer:
+        for is_good, count in ((True, 1), (False, 20)):
+            await producer.begin_transaction()
+            for _ in range(count):
+                await producer.send_and_wait(stream.topics.input, b"good")
+            await (producer.commit_transaction() if is_good else producer.abort_transaction())
+    await send_odd(stream, stream.topics.input, 0, [b"good"])
+    [last] = (await stream.publish([Input(b"good", echo_probability("good"))])).keys()
+    async with running(stream):
+        await stream.all_committed(last[1] + 1)
+        results = await stream.read([stream.topics.results])
+        assert await stream.read([stream.topics.dead_letter]) == []
+    assert len(results) == 3
+
+
+async def test_too_many_headers_are_refused(kafka: Kafka) -> None:
+    """So are they above what any client sends; their dead letter says so, and has the first of them."""
+    stream = await Stream.create(kafka.bootstrap_servers, partitions=1)
+    for headers in (MAX_HEADERS, MAX_HEADERS + 1, 50_000):
+        await send_odd(stream, stream.topics.input, 0, [b"text"], headers)
+    async with running(stream):
+        outputs = await stream.read(at_least=3)
+    result, *letters = sorted(outputs, key=lambda record: record.topic != stream.topics.results)
+    assert result.topic == stream.topics.results
+    for letter in letters:
+        assert last_header(letter.headers, "__connect.errors.exception.class.name") == b"too_many_headers"
+        assert [name for name, _value in letter.headers].count("caf\ufffd") == MAX_HEADERS
+        assert letter.value == b"text"
+
+
+async def test_the_listener_reads_any_header_name(kafka: Kafka, tmp_path: Path) -> None:
+    """A label with such a header counts like those before and behind it."""
     stream, stop = await Stream.create(kafka.bootstrap_servers, partitions=1), asyncio.Event()
+    labels = [encode(Feedback(id=name, label="POSITIVE")) for name in ("a", "b", "c")]
     async with AIOKafkaProducer(bootstrap_servers=stream.kafka.bootstrap_servers) as producer:
-        await producer.send_and_wait(stream.topics.feedback, encode(Feedback(id="a", label="POSITIVE")))
-        await send_unreadable(stream, stream.topics.feedback, 0, monkeypatch)
-        await producer.send_and_wait(stream.topics.feedback, encode(Feedback(id="b", label="POSITIVE")))
+        await producer.send_and_wait(stream.topics.feedback, labels[0])
+        await send_odd(stream, stream.topics.feedback, 0, [labels[1]])
+        await producer.send_and_wait(stream.topics.feedback, labels[2])
     registry = CollectorRegistry()
     listener = Listener(stream.kafka, stream.topics, ListenerSettings(store=tmp_path / "listener.sqlite"), registry)
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(listener.run(stop))
         await listener.applied()
-        assert registry.get_sample_value("streamgauge_labels", {"age": "recent"}) == 2
+        assert registry.get_sample_value("streamgauge_labels", {"age": "recent"}) == 3
         stop.set()
 
 

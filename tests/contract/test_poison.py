@@ -131,21 +131,35 @@ async def test_what_was_never_read_is_not_replayed_as_null(kafka: Kafka) -> None
         await producer.send_and_wait(stream.topics.dead_letter, b"", headers=letter)
     exit_code, lines = await run_replay(stream, "--reason", "unreadable")
     assert (exit_code, lines[-1]) == (1, "replayed 0 dead letters: unreadable")
-    assert f"The record itself still stands at {stream.topics.input}:0:7: read it there" in lines[0]
+    assert f"it is not the whole record, which still stands at {stream.topics.input}:0:7" in lines[0]
     assert await stream.read([stream.topics.input]) == []
 
 
-async def test_the_brake_stops_a_worker_that_writes_dead_letters_only(kafka: Kafka) -> None:
-    """Too large a share of dead letters ends the process and names the setting; what was committed is right."""
+async def test_bad_input_never_stops_a_worker(kafka: Kafka) -> None:
+    """Thousands of records of which none holds a text pass, and the text behind them is scored."""
     stream = await Stream.create(kafka.bootstrap_servers)
-    inputs = await stream.publish([Input(b"\xff", Reason.NOT_UTF8)] * 4000)
-    settings = WorkerSettings(group=stream.group, brake_records=300, commit_records=50, max_records=1000)
-    worker = Worker(stream.kafka, stream.topics, settings, CollectorRegistry(), EchoModel())
+    good = Input(b"good", echo_probability("good"))
+    inputs = await stream.publish([*[Input(b"\xff", Reason.NOT_UTF8)] * 3000, good, good])
+    async with running(stream, brake_records=2, commit_records=50) as registry:
+        outputs = await stream.read(at_least=len(inputs))
+    assert judge(inputs, outputs).is_clean
+    assert registry.get_sample_value("streamgauge_dead_letters_total", {"reason": "not_utf8"}) == 3000
+
+
+async def test_the_brake_stops_a_worker_whose_model_fails(kafka: Kafka) -> None:
+    """Too many failures end the process and name the setting, whatever bad input is among them; what was committed is
+    right.
+    """
+    stream = await Stream.create(kafka.bootstrap_servers)
+    bad, poison = Input(b"\xff", Reason.NOT_UTF8), Input(POISON.encode(), Reason.INFERENCE_FAILED)
+    inputs = await stream.publish([bad, bad, bad, bad, poison, poison] * 100)
+    settings = WorkerSettings(group=stream.group, brake_records=50, commit_records=20, max_records=200)
+    worker = Worker(stream.kafka, stream.topics, settings, CollectorRegistry(), PoisonedModel())
     with pytest.raises(ExceptionGroup) as caught:
         await worker.run(asyncio.Event())
-    assert caught.group_contains(StreamgaugeError, match="MAX_DEAD_LETTER_SHARE=0.5")
+    assert caught.group_contains(StreamgaugeError, match="failed on 100% .* MAX_FAILED_SHARE=0.5")
     letters = await stream.read()
-    assert 300 <= len(letters) < 4000
+    assert 50 <= len(letters) < len(inputs)
     assert judge({(r.partition, r.offset): inputs[r.partition, r.offset] for r in letters}, letters).is_clean
 
 

@@ -1,9 +1,12 @@
 """The private parts of aiokafka that are used are there in the installed version, and do what they are used for."""
 
+from typing import Any
+
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.client import ConnectionGroup
+from aiokafka.consumer import fetcher
 from aiokafka.errors import KafkaError
 from aiokafka.protocol.group import HeartbeatRequest, JoinGroupRequest
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
@@ -41,6 +44,7 @@ async def test_the_end_of_a_transaction_can_be_asked_for() -> None:
 def test_the_size_of_a_batch_is_that_of_what_is_sent() -> None:
     """To the byte, as a batch is built of it."""
     headers = [("a", b"1"), ("b", None)]
+    assert private.batch_bytes(None, None, None, [(private.RawName(b"\xff"), b"")]) > 0
     batch = DefaultRecordBatchBuilder(2, 0, 1, 1, 1, 1, 0)
     batch.append(0, 1_000, b"k", b"v" * 300, headers)
     assert private.batch_bytes(1_000, b"k", b"v" * 300, headers) == len(batch.build())
@@ -49,6 +53,62 @@ def test_the_size_of_a_batch_is_that_of_what_is_sent() -> None:
 def test_the_admin_client_sends_what_it_has_no_method_for() -> None:
     """`topic_ids` needs a version of Metadata that it does not know."""
     assert callable(AIOKafkaAdminClient._send_request)
+
+
+def fetched(*records: tuple[bytes | None, list[tuple[str, bytes | None]]], compression: int = 0) -> list[Any]:
+    """These values with their headers in one batch, as a consumer reads it."""
+    batch = private._PythonBatch(Accumulator(compression), is_transactional=False)
+    for value, headers in records:
+        batch.append(timestamp=5, key=b"key", value=value, headers=headers)
+    answer = fetcher.MemoryRecords(bytes(batch._build()))
+    assert answer.has_next()
+    return list(answer.next_batch())
+
+
+class Accumulator:
+    """What a producer's batch is made from."""
+
+    _batch_size = 2**21
+
+    def __init__(self, compression: int) -> None:
+        self._compression_type = compression
+
+
+@pytest.mark.parametrize("compression", [0, 1, 2, 3, 4])
+def test_a_header_may_have_any_name(compression: int) -> None:
+    """Wherever it stands in its batch: it and its neighbours are read, and it is written as it came."""
+    odd = private.RawName(b"caf\xe9")
+    headers: list[list[tuple[str, bytes | None]]] = [
+        [("a", b"1"), ("n", None)],
+        [(odd, b"x"), ("", b"")],
+        [],
+        [("b", b"2")],
+    ]
+    values = [b"first", None, b"", b"last"]
+    records = fetched(*zip(values, headers, strict=True), compression=compression)
+    assert [(record.offset, record.timestamp, record.key) for record in records] == [(n, 5, b"key") for n in range(4)]
+    assert [record.value for record in records] == values
+    assert [record.headers for record in records] == headers
+    assert records[1].headers[0][0] == "caf\ufffd"
+    assert records[1].headers[0][0].encode() == b"caf\xe9"
+    assert type(records[3].headers[0][0]) is str
+
+
+def test_of_very_many_headers_only_so_many_are_read() -> None:
+    """What is behind them in the batch is read as well."""
+    records = fetched((b"x", [("", None)] * 300_000), (b"y", [("a", b"1")]))
+    assert [len(record.headers) for record in records] == [private.HEADERS_READ, 1]
+
+
+async def test_a_producers_batch_takes_any_header_name() -> None:
+    """With the producer's own limits; without such a name it is the producer's own batch."""
+    producer = AIOKafkaProducer(bootstrap_servers="127.0.0.1:1", transactional_id="t", max_batch_size=4096)
+    batch = private.new_batch(producer, any_name=True)
+    batch._set_producer_state(1, 2, 3)
+    assert batch.append(timestamp=None, key=None, value=b"x" * 5000, headers=[(private.RawName(b"\xff"), b"")])
+    assert batch.append(timestamp=None, key=None, value=b"x", headers=[]) is None
+    assert type(private.new_batch(producer, any_name=False)) is type(producer.create_batch())
+    await close_producer(producer)
 
 
 async def test_joins_may_take_longer_than_other_requests(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,6 +29,7 @@ def test_the_environment_and_dot_env_are_read(tmp_path: Path, monkeypatch: pytes
     [
         ("STREAMGAUGE_WORKER_MAX_BATCH_TOKEN", "STREAMGAUGE_WORKER_MAX_BATCH_TOKENS"),
         ("STREAMGAUGE_WRKER_GROUP", "STREAMGAUGE_WORKER_GROUP"),
+        ("STREAMGAUGE_WORKER_MAX_DEAD_LETTER_SHARE", "STREAMGAUGE_WORKER_MAX_FAILED_SHARE"),
     ],
 )
 def test_a_misspelt_name_is_refused(name: str, nearest: str, monkeypatch: pytest.MonkeyPatch) -> None:
