@@ -153,7 +153,7 @@ LAG = [
     graph(
         Words(
             "End-to-end latency",
-            "From a record's timestamp to the commit of its outcome, all replicas.",
+            "From when the broker took a record to the commit of its outcome, all replicas.",
             "s",
             NO_TEXTS,
             "StreamgaugeLatencyBudgetBurns",

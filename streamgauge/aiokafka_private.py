@@ -36,12 +36,10 @@ def fail_unsent(producer: AIOKafkaProducer, error: KafkaError) -> None:
     producer._message_accumulator.fail_all(error)
 
 
-def batch_bytes(
-    timestamp_ms: int | None, key: bytes | None, value: bytes | None, headers: Sequence[tuple[str, bytes | None]]
-) -> int:
+def batch_bytes(key: bytes | None, value: bytes | None, headers: Sequence[tuple[str, bytes | None]]) -> int:
     """What a topic's `max.message.bytes` is compared with: the size of a batch of this record alone, uncompressed."""
     builder = _DefaultRecordBatchBuilderPy(2, 0, 1, -1, -1, 0, 0)
-    builder.append(0, timestamp_ms, key, value, headers)
+    builder.append(0, None, key, value, headers)
     size: int = builder.size()
     return size
 

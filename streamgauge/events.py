@@ -52,7 +52,7 @@ class ModelRef(Event, frozen=True, kw_only=True):
 
 
 class Position(Event, frozen=True, kw_only=True):
-    """Where an input record stood; `timestamp_ms` is the record's own, since the epoch."""
+    """Where an input record stood; `timestamp_ms` is the time at which the broker took it, since the epoch."""
 
     topic: str
     partition: int
@@ -113,7 +113,7 @@ class Covered(Event, frozen=True, kw_only=True, omit_defaults=False):
     infer_s: float
     """Sums over the records; a batch's inference time is shared among its texts."""
     latency: Histogram
-    """From each record's timestamp to the beginning of this transaction."""
+    """From when the broker took each record to the beginning of this transaction."""
 
 
 class CoveredByModel(Covered, frozen=True, kw_only=True, omit_defaults=False):

@@ -21,6 +21,9 @@ MINIMA = frozenset(
     }
 )
 """Settings of which more is as good; any other one must be equal."""
+STAMPED_BY_THE_BROKER = {"message.timestamp.type": "LogAppendTime"}
+"""Retention, windows, lag and latency go by timestamps. A producer's wrong clock, or a backfill with the times of last
+year, must not delete texts before they are scored, expire or revive labels, or fire alerts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,21 +54,14 @@ def desired(
     input_bytes = max(settings.max_message_bytes, int(source.config["max.message.bytes"]) if source else 0)
     partitions = max(partitions, source.partitions if source else 0)
     output_bytes = str(input_bytes + OUTPUT_MARGIN_BYTES)
-    week = {"cleanup.policy": "delete", "retention.ms": str(7 * DAY_MS)}
-    # The broker's clock stamps what is kept for the join, or for people to look at: retention goes by it, so a
-    # producer's wrong clock must not expire or revive anything.
-    stamped = {"message.timestamp.type": "LogAppendTime"}
-    joined = stamped | {
-        "cleanup.policy": "delete",
-        "retention.bytes": "-1",
-        "retention.ms": str(settings.join_window_ms + DAY_MS),
-    }
+    week = STAMPED_BY_THE_BROKER | {"cleanup.policy": "delete", "retention.ms": str(7 * DAY_MS)}
+    joined = week | {"retention.bytes": "-1", "retention.ms": str(settings.join_window_ms + DAY_MS)}
     durable = {"min.insync.replicas": "2"} if replication_factor > 2 else {}
     wanted = {
         settings.results: joined | {"max.message.bytes": output_bytes},
         settings.metrics: week | {"max.message.bytes": output_bytes},
         settings.feedback: joined,
-        settings.dead_letter: week | stamped | {"max.message.bytes": output_bytes},
+        settings.dead_letter: week | {"max.message.bytes": output_bytes},
         # Last: a new partition of the input must find its partitions of the outputs.
         # Uncompressed: the broker unpacks a producer's batch and holds its records to max.message.bytes. Compressed,
         # a text 150 times that size would pass, and fill a worker's memory when it is unpacked there.
@@ -111,7 +107,8 @@ def worker_violations(settings: TopicSettings, existing: Mapping[str, Topic]) ->
     if source is None:
         yield f"topic {settings.input} does not exist"
         return
-    yield from _violations(source, {"cleanup.policy": "delete", "compression.type": "uncompressed"})
+    every = STAMPED_BY_THE_BROKER | {"cleanup.policy": "delete"}
+    yield from _violations(source, every | {"compression.type": "uncompressed"})
     at_least = str(int(source.config["max.message.bytes"]) + OUTPUT_MARGIN_BYTES)
     for name in settings.outputs:
         topic = existing.get(name)
@@ -120,16 +117,12 @@ def worker_violations(settings: TopicSettings, existing: Mapping[str, Topic]) ->
             continue
         if topic.partitions < source.partitions:
             yield f"topic {name}: {topic.partitions} partitions, but {settings.input} has {source.partitions}"
-        yield from _violations(topic, {"cleanup.policy": "delete", "max.message.bytes": at_least})
-    for name in (settings.results, settings.dead_letter):
-        if topic := existing.get(name):
-            yield from _violations(topic, {"message.timestamp.type": "LogAppendTime"})
+        yield from _violations(topic, every | {"max.message.bytes": at_least})
 
 
 def listener_violations(settings: TopicSettings, existing: Mapping[str, Topic]) -> Iterator[str]:
     """Why the listener's numbers would not be a function of the retained records of these topics."""
-    needed = {
-        "message.timestamp.type": "LogAppendTime",
+    needed = STAMPED_BY_THE_BROKER | {
         "retention.ms": str(settings.join_window_ms + DAY_MS),
         "retention.bytes": "-1",
         "cleanup.policy": "delete",

@@ -69,7 +69,7 @@ class Metrics:
         )
         self.end_to_end = histogram(
             "streamgauge_end_to_end_latency_seconds",
-            "From a record's timestamp to its result's commit.",
+            "From when the broker took a record to the commit of its outcome.",
             LATENCY_EDGES_S,
         )
         stage = histogram(

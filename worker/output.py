@@ -35,13 +35,12 @@ def ce_source(group: str) -> str:
 
 
 class OutputRecord(msgspec.Struct, frozen=True):
-    """A record to be written to the partition of its source; `timestamp_ms` None means now."""
+    """A record to be written to the partition of its source. The broker stamps it."""
 
     topic: str
     key: bytes | None
     value: bytes | None
     headers: Headers
-    timestamp_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -93,7 +93,7 @@ class Publisher:
     def _count(self, tenure: Tenure, outcomes: list[Outcome], began_s: float) -> None:
         metrics, now_s = self._metrics, time.time()
         metrics.committed.inc()
-        # A producer's clock may be ahead of ours; a sum that falls would look like a restart.
+        # The broker's clock may be ahead of ours; a sum that falls would look like a restart.
         observe_all(metrics.end_to_end, [max(0.0, now_s - outcome.record.timestamp / 1000) for outcome in outcomes])
         for model, own in by_model(outcomes).items():
             of_model, best = metrics.of(model), [outcome.best for outcome in own]

@@ -5,7 +5,6 @@ transaction that publishes them; so doing it twice, or being killed in the middl
 that cannot go back is passed, and named with what to do about it: it must not hold up those behind it.
 """
 
-import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
 from typing import Any, NamedTuple
@@ -21,16 +20,13 @@ from streamgauge.kafka import admin_client, client_options
 from streamgauge.provisioning import check_exist
 from streamgauge.settings import KafkaSettings, TopicSettings
 from streamgauge.topics import Topic
-from worker.dead_letters import POSITION, TIMESTAMP_HEADER, headers_back, number_in, was_replayed
+from worker.dead_letters import POSITION, headers_back, number_in, was_replayed
 from worker.output import OutputRecord
 from worker.transaction import MAX_BATCH_BYTES, send_in_order
 
 MAX_RECORDS = 500
 NOT_WHOLE = (Reason.UNREADABLE, Reason.TOO_MANY_HEADERS)
 """Their dead letters hold no content, or not all headers."""
-NO_LIMIT_MS = 2**63 - 1
-CREATE_TIME = 0
-"""aiokafka's `timestamp_type` of a record that its producer's clock has stamped."""
 
 
 class Passed(NamedTuple):
@@ -107,7 +103,7 @@ class _Replayer:
             for letter in fetched:
                 if not self._is_ours(letter, reason):
                     continue
-                back, partition = record_back(letter, self._target, time.time()), number_in(letter.headers, POSITION[1])
+                back, partition = record_back(letter, self._target), number_in(letter.headers, POSITION[1])
                 if why := why_not(letter, reason, self._target, back):
                     passed.append(Passed(f"{tp.topic}:{tp.partition}:{letter.offset}", why))
                 else:
@@ -135,24 +131,9 @@ class _Replayer:
             await producer.send_offsets_to_transaction({tp: OffsetAndMetadata(next_offset, "")}, self._group)
 
 
-def record_back(letter: Any, target: Topic, now_s: float) -> OutputRecord:
-    """The record that a dead letter was made of, for `target`. `now_s`: seconds since the epoch."""
-    timestamp_ms = number_in(letter.headers, TIMESTAMP_HEADER)
-    if timestamp_ms is None and letter.timestamp_type == CREATE_TIME:
-        timestamp_ms = letter.timestamp  # dead letters of before kept their record's
-    if timestamp_ms is not None and not _is_welcome(timestamp_ms, target, now_s):
-        timestamp_ms = None
-    return OutputRecord(target.name, letter.key, letter.value, headers_back(letter.headers, utc_now()), timestamp_ms)
-
-
-def _is_welcome(timestamp_ms: int, target: Topic, now_s: float) -> bool:
-    """Whether the topic takes a record of that time, and has more than half of its retention left for it."""
-    age_ms, config = now_s * 1000 - timestamp_ms, target.config
-    retention_ms = int(config["retention.ms"])
-    before_ms, after_ms = (
-        int(config.get(f"message.timestamp.{side}.max.ms", NO_LIMIT_MS)) for side in ("before", "after")
-    )
-    return -after_ms < age_ms < before_ms and (retention_ms < 0 or age_ms < retention_ms / 2)
+def record_back(letter: Any, target: Topic) -> OutputRecord:
+    """The record that a dead letter was made of, for `target`."""
+    return OutputRecord(target.name, letter.key, letter.value, headers_back(letter.headers, utc_now()))
 
 
 def why_not(letter: Any, reason: Reason, target: Topic, back: OutputRecord) -> str | None:
@@ -167,7 +148,7 @@ def why_not(letter: Any, reason: Reason, target: Topic, back: OutputRecord) -> s
         return f"it says that it came from {source}, and there is no such partition"
     if len(back.headers) > MAX_HEADERS:
         return f"with {len(back.headers)} headers it would be refused again. Publish it anew with fewer"
-    size = batch_bytes(back.timestamp_ms, back.key, back.value, back.headers)
+    size = batch_bytes(back.key, back.value, back.headers)
     if size > most:
         return (
             f"it takes {size} bytes, and {target.name} takes {most}. Publish it anew with less, or raise "

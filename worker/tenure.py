@@ -65,7 +65,7 @@ class Tenure:
         return self._held_records
 
     def lag_s(self, now_s: float) -> float:
-        """Age in seconds of the oldest record held, by its own timestamp; 0 when there is none.
+        """Age in seconds of the oldest record held, since the broker took it; 0 when there is none.
 
         `now_s`: seconds since the epoch.
         """

@@ -91,9 +91,7 @@ async def send_in_order(producer: AIOKafkaProducer, topic: str, partition: int, 
     record = next(remaining, None)
     while record:
         batch = new_batch(producer, any_name=any_name)
-        while record and batch.append(
-            timestamp=record.timestamp_ms, key=record.key, value=record.value, headers=record.headers
-        ):
+        while record and batch.append(timestamp=None, key=record.key, value=record.value, headers=record.headers):
             record = next(remaining, None)
         batch.close()
         offsets.append((await (await producer.send_batch(batch, topic, partition=partition))).offset)

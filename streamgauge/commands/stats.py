@@ -189,7 +189,7 @@ def add_all(stats: Stats, values: Iterable[bytes | None]) -> None:
 def show(rows: Mapping[str, Mapping[str, float | None]]) -> None:
     """Print the rows as a table; whole, where there is no terminal to fit it to."""
     caption = (
-        "dead: dead letters. p50 to p99: from a record's timestamp to the beginning of its transaction. "
+        "dead: dead letters. p50 to p99: from when the broker took a record to the beginning of its transaction. "
         "token, queue, infer: milliseconds for one text; the time of a batch is divided by its texts. "
         "pad: share of padding in all tokens computed"
     )

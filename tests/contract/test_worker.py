@@ -13,9 +13,10 @@ from aiokafka.structs import TopicPartition
 from prometheus_client import CollectorRegistry
 
 from streamgauge.errors import ConfigurationError, Stopped, StreamgaugeError
-from streamgauge.events import Reason, decode_measurement, last_header
+from streamgauge.events import Reason, decode_measurement, decode_prediction, last_header
 from streamgauge.kafka import admin_client
-from streamgauge.settings import KafkaSettings, TopicSettings
+from streamgauge.lifecycle import clock_ms
+from streamgauge.settings import DAY_MS, KafkaSettings, TopicSettings
 from tests.cluster import Kafka, Stream, until
 from tests.echo import EchoModel
 from tests.oracle import Input, generate, judge
@@ -81,27 +82,41 @@ async def test_metric_events_cover_every_record_once(kafka: Kafka) -> None:
 
 
 async def test_dead_letters_carry_the_record(kafka: Kafka) -> None:
-    """Key, value, repeated headers and timestamp survive; the largest record and one without key and value fit too.
-
-    Retention goes by the time at which a dead letter was written, whatever its record's producer said the time was.
-    """
+    """Key, value and repeated headers survive; the largest record and one without key and value fit too."""
     stream = await Stream.create(kafka.bootstrap_servers, partitions=1)
     largest = b"\xff" * (stream.topics.max_message_bytes - 200)
     headers = [("a", b"1"), ("a", b"2")]
     async with AIOKafkaProducer(
         bootstrap_servers=kafka.bootstrap_servers, max_request_size=2 * len(largest)
     ) as producer:
-        await producer.send_and_wait(stream.topics.input, largest, b"k", headers=headers, timestamp_ms=1_000)
+        await producer.send_and_wait(stream.topics.input, largest, b"k", headers=headers)
         batch = producer.create_batch()
         batch.append(key=None, value=None, timestamp=None)
         await (await producer.send_batch(batch, stream.topics.input, partition=0))
     async with running(stream):
         first, second = await stream.read(at_least=2)
     assert (first.value, first.key, first.headers[:2]) == (largest, b"k", tuple(headers))
-    assert last_header(first.headers, "streamgauge.timestamp_ms") == b"1000"
-    assert abs(time.time() - first.timestamp / 1000) < 120
     assert last_header(first.headers, "__connect.errors.exception.class.name") == Reason.NOT_UTF8.encode()
     assert (second.value, second.key) == (None, None)
+
+
+@pytest.mark.parametrize("years", [-1, 1])
+async def test_a_producers_clock_moves_nothing(kafka: Kafka, years: int) -> None:
+    """Times of last year or of next year expire no record, keep no dead letter longer, and are no latency."""
+    stream = await Stream.create(kafka.bootstrap_servers, partitions=1)
+    before_ms = clock_ms()
+    async with AIOKafkaProducer(bootstrap_servers=kafka.bootstrap_servers) as producer:
+        for value in (b"fine", b"\xff"):
+            timestamp_ms = before_ms + years * 365 * DAY_MS
+            await producer.send_and_wait(stream.topics.input, value, partition=0, timestamp_ms=timestamp_ms)
+    async with running(stream):
+        outcomes = {record.topic: record for record in await stream.read(at_least=2)}
+        events = [decode_measurement(record.value) for record in await stream.read([stream.topics.metrics], at_least=1)]
+    result, letter = outcomes[stream.topics.results], outcomes[stream.topics.dead_letter]
+    told_ms = last_header(letter.headers, "streamgauge.source.timestamp_ms") or b""
+    stamps_ms = [decode_prediction(result.value).source.timestamp_ms, int(told_ms), result.timestamp, letter.timestamp]
+    assert all(before_ms <= stamp_ms <= clock_ms() for stamp_ms in stamps_ms)
+    assert max(event.latency.max for event in events) <= (clock_ms() - before_ms) / 1000
 
 
 async def test_the_broker_turns_no_request_of_a_transaction_away(

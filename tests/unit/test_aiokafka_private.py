@@ -44,10 +44,10 @@ async def test_the_end_of_a_transaction_can_be_asked_for() -> None:
 def test_the_size_of_a_batch_is_that_of_what_is_sent() -> None:
     """To the byte, as a batch is built of it."""
     headers = [("a", b"1"), ("b", None)]
-    assert private.batch_bytes(None, None, None, [(private.RawName(b"\xff"), b"")]) > 0
+    assert private.batch_bytes(None, None, [(private.RawName(b"\xff"), b"")]) > 0
     batch = DefaultRecordBatchBuilder(2, 0, 1, 1, 1, 1, 0)
     batch.append(0, 1_000, b"k", b"v" * 300, headers)
-    assert private.batch_bytes(1_000, b"k", b"v" * 300, headers) == len(batch.build())
+    assert private.batch_bytes(b"k", b"v" * 300, headers) == len(batch.build())
 
 
 def test_the_admin_client_sends_what_it_has_no_method_for() -> None:

@@ -1,18 +1,13 @@
 """What a refusal adds to a record's headers, and what goes back with it: its id stays, and it does not grow."""
 
-from dataclasses import dataclass
-
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from streamgauge.events import Reason
-from streamgauge.topics import Topic
 from tests.records import FakeRecord
-from worker.dead_letters import ADDED, REPLAYED_HEADER, TIMESTAMP_HEADER, headers_back, refusal_headers, was_replayed
+from worker.dead_letters import ADDED, REPLAYED_HEADER, headers_back, refusal_headers, was_replayed
 from worker.intake import decode
 from worker.outcomes import Accepted, Headers, Refused
-from worker.replay import record_back
 
 names = st.sampled_from([*ADDED, "shop", "ce_id", "ce_source"])
 headers = st.lists(st.tuples(names, st.none() | st.sampled_from([b"", b"7", b"x"])), max_size=8)
@@ -44,32 +39,3 @@ def test_a_record_keeps_its_id_and_its_headers_and_does_not_grow(own: Headers) -
     ]
     assert len(once.headers) <= len(own) + 4
     assert (was_replayed(own), was_replayed(once.headers)) == (False, True)
-
-
-@dataclass(frozen=True)
-class Letter:
-    """What is read of a dead letter."""
-
-    headers: Headers
-    timestamp: int = 900_000
-    timestamp_type: int = 1
-    key: bytes | None = None
-    value: bytes | None = b"x"
-
-
-@pytest.mark.parametrize(
-    ("letter", "timestamp_ms"),
-    [
-        (Letter([(TIMESTAMP_HEADER, b"999000")]), 999_000),
-        (Letter([(TIMESTAMP_HEADER, b"999999999")]), None),  # the topic takes nothing of the future
-        (Letter([(TIMESTAMP_HEADER, b"400000")]), None),  # it would be deleted soon
-        (Letter([(TIMESTAMP_HEADER, b"-1")]), None),
-        (Letter([]), None),
-        (Letter([], timestamp_type=0), 900_000),  # as dead letters were before
-    ],
-)
-def test_a_record_goes_back_with_its_time_where_the_topic_takes_it(letter: Letter, timestamp_ms: int | None) -> None:
-    """None: now."""
-    limits = {"message.timestamp.before.max.ms": "9999999", "message.timestamp.after.max.ms": "5000"}
-    target = Topic("sentiment.input", 1, {"retention.ms": "1000000"} | limits)
-    assert record_back(letter, target, now_s=1000).timestamp_ms == timestamp_ms

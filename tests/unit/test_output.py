@@ -53,16 +53,12 @@ def test_results_tell_all_but_the_text() -> None:
 
 
 def test_a_dead_letter_is_the_record_as_it_came() -> None:
-    """Bytes, key and all headers are the record's; reason and timestamp stand in headers, and the time is now."""
+    """Bytes, key and all headers are the record's, a header tells its timestamp; Kafka Connect's tell the reason."""
     record = FakeRecord(b"\xff", 5, b"key", [("a", b"1"), ("a", b"2"), ("none", None)], timestamp=42)
     letter = write([Refused(record, Reason.NOT_UTF8, "not UTF-8 at byte 0")])[0]
-    assert (letter.topic, letter.key, letter.value, letter.timestamp_ms) == (
-        "sentiment.dead-letter",
-        b"key",
-        b"\xff",
-        None,
-    )
+    assert (letter.topic, letter.key, letter.value) == ("sentiment.dead-letter", b"key", b"\xff")
     assert list(letter.headers[:3]) == list(record.headers)
+    assert letter.headers[-1] == ("streamgauge.source.timestamp_ms", b"42")
 
 
 @pytest.mark.parametrize(
@@ -71,7 +67,7 @@ def test_a_dead_letter_is_the_record_as_it_came() -> None:
 )
 def test_the_headers_of_a_dead_letter_are_a_contract(reason: Reason, stage: bytes, refused_by: bytes) -> None:
     """Their names and values are on the wire: readers go by them, whatever the modules are called."""
-    letter = write([Refused(FakeRecord(offset=5, partition=3), reason, "no")])[0]
+    letter = write([Refused(FakeRecord(offset=5, partition=3, timestamp=42), reason, "no")])[0]
     assert list(letter.headers) == [
         ("__connect.errors.topic", b"sentiment.input"),
         ("__connect.errors.partition", b"3"),
@@ -83,7 +79,7 @@ def test_the_headers_of_a_dead_letter_are_a_contract(reason: Reason, stage: byte
         ("__connect.errors.exception.class.name", reason.value.encode()),
         ("__connect.errors.exception.message", b"no"),
         ("streamgauge.group", b"shop"),
-        ("streamgauge.timestamp_ms", b"1700000000000"),
+        ("streamgauge.source.timestamp_ms", b"42"),
     ]
 
 

@@ -107,8 +107,10 @@ def test_the_worker_refuses_what_breaks_a_guarantee() -> None:
         (with_config(SETTINGS.input, cleanup_policy="compact"), "sentiment.input: cleanup.policy is compact"),
         (with_config(SETTINGS.dead_letter, **too_small), "sentiment.dead-letter: max.message.bytes is 1048588, but"),
         (changed(SETTINGS.results, partitions=3), "sentiment.results: 3 partitions"),
-        (with_config(SETTINGS.results, message_timestamp_type="CreateTime"), "sentiment.results: message.timestamp"),
-        (with_config(SETTINGS.dead_letter, message_timestamp_type="CreateTime"), "dead-letter: message.timestamp.type"),
+        *(
+            (with_config(name, message_timestamp_type="CreateTime"), f"{name}: message.timestamp.type is CreateTime")
+            for name in (SETTINGS.input, *SETTINGS.outputs)
+        ),
     ]:
         [found] = worker_violations(SETTINGS, existing)
         assert problem in found
