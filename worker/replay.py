@@ -4,6 +4,7 @@ How far the dead letters of one reason have been replayed is a consumer group's 
 transaction that publishes them; so doing it twice, or being killed in the middle, publishes none twice.
 """
 
+import re
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
@@ -86,16 +87,21 @@ class _Replayer:
         """Of the reason, and from the topic that is replayed to: a record tells its last failure last."""
         failed_for = last_header(record.headers, CONNECT_ERRORS + "exception.class.name")
         came_from = last_header(record.headers, CONNECT_ERRORS + "topic")
-        return failed_for == reason.value.encode() and came_from == self._target.name.encode()
+        is_known = self._partition_of(record) in range(self._target.partitions)
+        return failed_for == reason.value.encode() and came_from == self._target.name.encode() and is_known
+
+    def _partition_of(self, record: Any) -> int:
+        """Where it stood; -1 when its headers do not say, because somebody else wrote it."""
+        partition = last_header(record.headers, CONNECT_ERRORS + "partition") or b""
+        return int(partition) if re.fullmatch(rb"[0-9]{1,9}", partition) else -1
 
     async def _publish(
         self, producer: AIOKafkaProducer, tp: TopicPartition, records: Sequence[Any], next_offset: int
     ) -> None:
         by_partition: dict[int, list[OutputRecord]] = {}
         for record in records:
-            partition = int(last_header(record.headers, CONNECT_ERRORS + "partition") or b"0")
             back = OutputRecord(self._target.name, record.key, record.value, list(record.headers))
-            by_partition.setdefault(partition, []).append(back)
+            by_partition.setdefault(self._partition_of(record), []).append(back)
         async with producer.transaction():
             for partition, own in by_partition.items():
                 await send_in_order(producer, self._target.name, partition, own)
