@@ -13,6 +13,7 @@ from streamgauge.events import (
     CoveredByModel,
     Header,
     Histogram,
+    Metadata,
     ModelRef,
     Position,
     Prediction,
@@ -32,6 +33,9 @@ from worker.outcomes import Headers, InputRecord, Outcome, Refused, Scored, Visi
 def ce_source(group: str) -> str:
     """What a group's results and metric events have as CloudEvents source."""
     return f"/streamgauge/{group}"
+
+
+_decode_metadata = msgspec.json.Decoder(Metadata).decode
 
 
 class OutputRecord(msgspec.Struct, frozen=True):
@@ -105,7 +109,7 @@ def _result(scored: Scored, topic: str, common: Sequence[Header]) -> OutputRecor
         source=_position(record),
         tokens=text.tokens,
         truncated=text.truncated,
-        metadata=text.metadata,
+        metadata=_decode_metadata(text.metadata) if text.metadata else None,
     )
     event_id = f"{record.topic}-{record.partition}-{record.offset}"
     headers: list[Header] = [("ce_id", event_id.encode()), *common]

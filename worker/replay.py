@@ -14,17 +14,18 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 
 from streamgauge.aiokafka_private import batch_bytes
+from streamgauge.coordination import check_coordination
 from streamgauge.events import CONNECT_ERRORS, MAX_HEADERS, Reason, last_header, utc_now
 from streamgauge.groups import committed_offset, fenced_producer
-from streamgauge.kafka import admin_client, client_options
+from streamgauge.kafka import admin_client, answered
 from streamgauge.provisioning import check_exist
 from streamgauge.settings import KafkaSettings, TopicSettings
+from streamgauge.topic_reading import polls_up_to, topic_reader
 from streamgauge.topics import Topic
 from worker.dead_letters import POSITION, headers_back, number_in, was_replayed
 from worker.output import OutputRecord
 from worker.transaction import MAX_BATCH_BYTES, send_in_order
 
-MAX_RECORDS = 500
 NOT_WHOLE = (Reason.UNREADABLE, Reason.TOO_MANY_HEADERS)
 """Their dead letters hold no content, or not all headers."""
 
@@ -54,9 +55,9 @@ async def replay(
 ) -> AsyncIterator[Replayed]:
     """Replay what has not been replayed yet, reason by reason."""
     async with admin_client(kafka) as admin:
+        await check_coordination(admin)
         existing = await check_exist(admin, [topics.dead_letter, topics.input])
-        options = client_options(kafka) | {"isolation_level": "read_committed", "auto_offset_reset": "earliest"}
-        async with AIOKafkaConsumer(**options) as consumer:
+        async with topic_reader(kafka) as consumer:
             for reason in reasons:
                 replayer = _Replayer(kafka, admin, consumer, replay_group(group, reason), existing[topics.input])
                 replayed = Replayed(reason, 0, [])
@@ -97,21 +98,29 @@ class _Replayer:
         self._consumer.seek(tp, committed.offset if committed else 0)
         end = (await self._consumer.end_offsets([tp]))[tp]
         count, passed = 0, []
-        while await self._consumer.position(tp) < end:
-            fetched = (await self._consumer.getmany(timeout_ms=1000, max_records=MAX_RECORDS)).get(tp, [])
-            going: dict[int, list[OutputRecord]] = {}
-            for letter in fetched:
-                if not self._is_ours(letter, reason):
-                    continue
-                back, partition = record_back(letter, self._target), number_in(letter.headers, POSITION[1])
-                if why := why_not(letter, reason, self._target, back):
-                    passed.append(Passed(f"{tp.topic}:{tp.partition}:{letter.offset}", why))
-                else:
-                    going.setdefault(partition or 0, []).append(back)
-                    count += 1
+        async for polled in polls_up_to(self._consumer, {tp: end}, self._kafka):
+            going, staying = self._sorted(polled.get(tp, []), reason)
+            count += sum(map(len, going.values()))
+            passed += staying
             if producer:
-                await self._publish(producer, tp, going, await self._consumer.position(tp))
+                # The position may be past letters that came after `end` was asked for: they are for the next run.
+                next_offset = min(end, await self._consumer.position(tp))
+                publishing = self._publish(producer, tp, going, next_offset)
+                await answered(self._kafka, publishing, "dead letters were published")
         return count, passed
+
+    def _sorted(self, letters: Sequence[Any], reason: Reason) -> tuple[dict[int, list[OutputRecord]], list[Passed]]:
+        """What goes back, by partition, and what stays."""
+        going: dict[int, list[OutputRecord]] = {}
+        staying = []
+        for letter in letters:
+            if self._is_ours(letter, reason):
+                back = record_back(letter, self._target)
+                if why := why_not(letter, reason, self._target, back):
+                    staying.append(Passed(f"{letter.topic}:{letter.partition}:{letter.offset}", why))
+                else:
+                    going.setdefault(number_in(letter.headers, POSITION[1]) or 0, []).append(back)
+        return going, staying
 
     def _is_ours(self, letter: Any, reason: Reason) -> bool:
         """Of the reason, and from the topic that is replayed to: a record tells its last failure last."""

@@ -5,7 +5,8 @@ import sys
 from collections.abc import Sequence
 
 import pytest
-from aiokafka import AIOKafkaProducer
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.structs import TopicPartition
 from prometheus_client import CollectorRegistry
 
 from streamgauge.aiokafka_private import batch_bytes
@@ -133,6 +134,26 @@ async def test_what_was_never_read_is_not_replayed_as_null(kafka: Kafka) -> None
     assert await stream.read([stream.topics.input]) == []
 
 
+async def test_dead_letters_that_come_during_a_replay_are_for_the_next_one(
+    kafka: Kafka, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They may be fetched with those that were there when it began; it passes none of them."""
+    stream = await Stream.create(kafka.bootstrap_servers, partitions=1)
+    refused = Refused(FakeRecord(topic=stream.topics.input), Reason.INFERENCE_FAILED, "no")
+    async with AIOKafkaProducer(bootstrap_servers=kafka.bootstrap_servers) as producer:
+        for _ in range(3):
+            headers = refusal_headers(refused, stream.group, "worker")
+            await producer.send_and_wait(stream.topics.dead_letter, b"text", headers=headers)
+
+    async def ends(_consumer: AIOKafkaConsumer, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
+        return dict.fromkeys(partitions, 1)
+
+    with monkeypatch.context() as began_earlier:
+        began_earlier.setattr(AIOKafkaConsumer, "end_offsets", ends)
+        assert await replayed(stream, Reason.INFERENCE_FAILED) == {Reason.INFERENCE_FAILED: 1}
+    assert await replayed(stream, Reason.INFERENCE_FAILED) == {Reason.INFERENCE_FAILED: 2}
+
+
 async def test_bad_input_never_stops_a_worker(kafka: Kafka) -> None:
     """Thousands of records of which none holds a text pass, and the text behind them is scored."""
     stream = await Stream.create(kafka.bootstrap_servers)
@@ -155,7 +176,7 @@ async def test_the_brake_stops_a_worker_whose_model_fails(kafka: Kafka) -> None:
     worker = Worker(stream.kafka, stream.topics, settings, CollectorRegistry(), PoisonedModel())
     with pytest.raises(ExceptionGroup) as caught:
         await worker.run(asyncio.Event())
-    assert caught.group_contains(StreamgaugeError, match="failed on 100% .* MAX_FAILED_SHARE=0.5")
+    assert caught.group_contains(StreamgaugeError, match="failed on 100% .*_MAX_FAILED_SHARE=0.5")
     letters = await stream.read()
     assert 50 <= len(letters) < len(inputs)
     assert judge({(r.partition, r.offset): inputs[r.partition, r.offset] for r in letters}, letters).is_clean
