@@ -3,6 +3,7 @@
 The names are on the wire, and so frozen. Pure.
 """
 
+import re
 from collections.abc import Iterable, Sequence
 
 from streamgauge.events import CONNECT_ERRORS, Header, Reason, last_header
@@ -94,4 +95,4 @@ def was_replayed(headers: Headers) -> bool:
 def number_in(headers: Sequence[tuple[str, bytes | None]], name: str) -> int | None:
     """The number that the last header of that name holds; None when it holds none."""
     value = last_header(headers, name) or b""
-    return int(value) if value.isdigit() else None
+    return int(value) if re.fullmatch(rb"[0-9]{1,18}", value) else None

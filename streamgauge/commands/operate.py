@@ -1,7 +1,9 @@
-"""What an operator does: `topics create` makes the topics right, `skip` and `replay` help when something is stuck."""
+"""What an operator does: `topics create` makes the topics right, `probe` is a health check, `skip` and `replay` help
+when something is stuck.
+"""
 
 import asyncio
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -43,6 +45,24 @@ def create_topics(
             typer.echo(line)
 
     run_on_kafka(bootstrap_servers, create)
+
+
+@app.command(epilog="Examples:  streamgauge probe   |   streamgauge probe listener --live")
+def probe(
+    service: Annotated[
+        Literal["worker", "listener"] | None, typer.Argument(help="Default: each that listens on its configured port.")
+    ] = None,
+    live: Annotated[bool, typer.Option("--live", help="Ask whether it is alive, not whether it is ready.")] = False,
+    timeout_s: Annotated[float, typer.Option(min=0.1, help="How long an answer may take.")] = 3,
+) -> None:
+    """Ask a service on this machine whether it is ready: a health check. Exit code 0 only if it is.
+
+    Its address is that of the settings, STREAMGAUGE_WORKER_HTTP_PORT for instance.
+    """
+    from streamgauge.commands.probe import answers
+
+    for name, text in answers(service, "/livez" if live else "/readyz", timeout_s).items():
+        typer.echo(f"{name}: {text}")
 
 
 @app.command(epilog="Example:  streamgauge skip sentiment.input:3:41507")
