@@ -159,7 +159,8 @@ async def test_a_stop_in_the_middle_loses_and_doubles_nothing(kafka: Kafka) -> N
     stream = await Stream.create(kafka.bootstrap_servers)
     inputs = await stream.publish(generate(6000, seed=3))
     for part in range(1, 4):
-        async with running(stream):
+        async with running(stream) as registry:
+            await until(lambda: registry.get_sample_value("streamgauge_partitions_owned") == 2)
             await stream.read(at_least=part * 1000)
     async with running(stream):
         outputs = await stream.read(at_least=len(inputs))

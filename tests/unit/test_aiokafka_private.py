@@ -160,3 +160,10 @@ async def test_every_kind_of_client_can_be_bounded(kind: Any) -> None:
 def test_the_task_that_fetches_can_be_asked_for() -> None:
     """It runs while the consumer does."""
     assert isinstance(fetcher.Fetcher.error_future, property)
+
+
+async def test_a_producer_that_is_given_up_at_once_is_closed() -> None:
+    """No time to flush is time enough to close it: else it would be reported as left open."""
+    producer = AIOKafkaProducer(bootstrap_servers="127.0.0.1:1", transactional_id="t")
+    await close_producer(producer, within_s=0)
+    assert producer._closed
