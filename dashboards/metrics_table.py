@@ -35,8 +35,6 @@ def worker_registry() -> CollectorRegistry:
 class _Example:
     """A listener that has read a prediction and its label."""
 
-    caught_up = True
-
     def __init__(self) -> None:
         self.totals = Totals()
         self.totals.positions = {(stream, 0): 1 for stream in Stream}
@@ -45,6 +43,9 @@ class _Example:
         tally.add(("x", "x", 9), (1, 1, 0, 0))
         for window, _name in enumerate(WINDOWS):
             self.totals.merge(window, CountKey("m@1", 0), tally)
+
+    def ready(self) -> str | None:
+        return None
 
     def topic(self, stream: Stream) -> str:
         return str(stream)

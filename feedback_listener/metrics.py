@@ -1,7 +1,8 @@
 """What Prometheus scrapes: the totals as gauges.
 
 Everything counted is additive over partitions, so that recording rules can sum; only `ml_model_accuracy` is a
-ratio, for one listener and a quick look. Until the listener has caught up, no number is shown: absent, not wrong.
+ratio, for one listener and a quick look. Until the listener has caught up, and while no
+broker answers it, no number is shown: absent, not wrong.
 """
 
 from collections import defaultdict
@@ -39,8 +40,7 @@ class ListenerState(Protocol):
 
     @property
     def totals(self) -> Totals: ...
-    @property
-    def caught_up(self) -> bool: ...
+    def ready(self) -> str | None: ...
     def topic(self, stream: Stream) -> str: ...
     def lag(self) -> dict[tuple[str, int], int]: ...
     def store_bytes(self) -> int: ...
@@ -53,14 +53,16 @@ class AccuracyCollector(Collector):
         self._listener = listener
 
     def collect(self) -> Iterable[Metric]:
-        totals = self._listener.totals
+        totals, is_ready = self._listener.totals, self._listener.ready() is None
         with totals.lock:
-            return [*self._state(totals), *(self._counted(totals) if self._listener.caught_up else ())]
+            return [*self._state(totals, is_ready=is_ready), *(self._counted(totals) if is_ready else ())]
 
-    def _state(self, totals: Totals) -> Iterator[Metric]:
+    def _state(self, totals: Totals, *, is_ready: bool) -> Iterator[Metric]:
         listener = self._listener
         yield GaugeMetricFamily(
-            "streamgauge_listener_ready", "1 when the topics have been read to their end.", int(listener.caught_up)
+            "streamgauge_listener_ready",
+            "1 when the topics have been read to their end and brokers answer.",
+            int(is_ready),
         )
         now = GaugeMetricFamily("streamgauge_listener_time_seconds", "Unix time at which the shown numbers are true.")
         now.add_metric((), totals.now_ms / 1000)
@@ -74,7 +76,7 @@ class AccuracyCollector(Collector):
         yield position
         lag = GaugeMetricFamily(
             "streamgauge_listener_lag_records",
-            "Offsets from the position to the end of what is committed.",
+            "Offsets from the position to the end of what is committed; absent while no broker answers.",
             labels=labels,
         )
         for (topic, partition), n in listener.lag().items():

@@ -1,7 +1,7 @@
 """How far a listener has come: what its probes answer, and what it logs until it has read everything."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import structlog
 
@@ -63,11 +63,20 @@ class Progress:
             f"the loop that reads the topics has stood still for {stalled_s:.0f} s" if stalled_s > STALLED_S else None
         )
 
-    def ready(self) -> str | None:
-        """None once everything that was in the topics at the start has been applied."""
+    def ready(self, silent_s: Mapping[str, float]) -> str | None:
+        """None when everything that was in the topics at the start has been applied, and brokers answer ever since.
+
+        `silent_s`: the partitions of which they do not, and for how long.
+        """
         if self._to_go is None:
             return "starting: how much there is to read is not known yet"
-        return f"catching up: {len(self._to_go)} partitions are not read to their end yet" if self._to_go else None
+        if self._to_go:
+            return f"catching up: {len(self._to_go)} partitions are not read to their end yet"
+        if silent_s:
+            name, longest_s = max(silent_s.items(), key=lambda item: item[1])
+            others = f" and {len(silent_s) - 1} other partitions" if len(silent_s) > 1 else ""
+            return f"no broker has answered for {name}{others} for {longest_s:.0f} s: what is newer is not known"
+        return None
 
 
 def missing(ends: Positions, positions: Positions) -> Positions:

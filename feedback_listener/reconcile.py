@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
 from typing import NamedTuple
 
 import aiohttp
@@ -26,11 +25,11 @@ from feedback_listener.recount import (
     series_of,
 )
 from streamgauge.errors import StreamgaugeError
-from streamgauge.kafka import admin_client, client_options
+from streamgauge.kafka import admin_client
 from streamgauge.provisioning import check_exist
 from streamgauge.settings import KafkaSettings, TopicSettings
+from streamgauge.topic_reading import polls_up_to, topic_reader
 
-POLL_MS = 200
 SCRAPE_TIMEOUT_S = 30
 RECOUNTED = (
     "predictions",
@@ -79,7 +78,7 @@ def read_metrics(url: str, text: str) -> Scraped:
     if series_of("streamgauge_listener_time_seconds") not in samples:
         raise StreamgaugeError(f"{url}: not a listener")
     if not samples[series_of("streamgauge_listener_ready")]:
-        raise StreamgaugeError(f"{url}: still catching up; its numbers are not shown yet")
+        raise StreamgaugeError(f"{url}: not ready, so it shows no numbers; its /readyz says why")
     positions = {
         TopicPartition(dict(labels)["topic"], int(dict(labels)["partition"])): int(value)
         for (name, labels), value in samples.items()
@@ -123,8 +122,8 @@ async def reconcile(
     for scraped in all_shown:
         since_ms = (scraped.now_ms - window_ms - LEAD_MS) // HOUR_MS * HOUR_MS
         records = TopicRecords()
-        async with _consumer(kafka) as consumer:
-            async for record in _read(consumer, scraped.positions, since_ms):
+        async with topic_reader(kafka) as consumer:
+            async for record in _read(kafka, consumer, scraped.positions, since_ms):
                 _add(records, record, topics)
         yield scraped, recount(records, scraped.now_ms, window_ms)
 
@@ -140,7 +139,7 @@ async def _check_coverage(kafka: KafkaSettings, topics: TopicSettings, all_shown
     if missing:
         names = ", ".join(sorted(f"{tp.topic}-{tp.partition}" for tp in missing))
         raise StreamgaugeError(f"no listener given reads {names}; give all shards")
-    async with _consumer(kafka) as consumer:
+    async with topic_reader(kafka) as consumer:
         for scraped in all_shown:
             ends = await consumer.end_offsets(list(scraped.positions))
             if any(offset > ends[tp] for tp, offset in scraped.positions.items()):
@@ -156,34 +155,18 @@ async def _scrape(url: str) -> str:
         raise StreamgaugeError(f"{url}: no listener answers: {error or 'timed out'}") from None
 
 
-@asynccontextmanager
-async def _consumer(kafka: KafkaSettings) -> AsyncIterator[AIOKafkaConsumer]:
-    consumer = AIOKafkaConsumer(
-        isolation_level="read_committed",
-        enable_auto_commit=False,
-        auto_offset_reset="earliest",
-        **client_options(kafka),
-    )
-    await consumer.start()
-    try:
-        yield consumer
-    finally:
-        await consumer.stop()
-
-
 async def _read(
-    consumer: AIOKafkaConsumer, ends: Mapping[TopicPartition, int], since_ms: int
+    kafka: KafkaSettings, consumer: AIOKafkaConsumer, ends: Mapping[TopicPartition, int], since_ms: int
 ) -> AsyncIterator[ConsumerRecord]:
     """The committed records from a time on and before these offsets."""
     starts = await consumer.offsets_for_times(dict.fromkeys(ends, since_ms))
     consumer.assign(list(ends))
     for tp, end in ends.items():
         consumer.seek(tp, min(starts[tp].offset, end) if starts[tp] else end)
-    while any([await consumer.position(tp) < end for tp, end in ends.items()]):
-        for tp, records in (await consumer.getmany(timeout_ms=POLL_MS)).items():
+    async for polled in polls_up_to(consumer, ends, kafka):
+        for records in polled.values():
             for record in records:
-                if record.offset < ends[tp]:
-                    yield record
+                yield record
 
 
 def _add(records: TopicRecords, record: ConsumerRecord, topics: TopicSettings) -> None:

@@ -90,7 +90,7 @@ class Listener:
         return self._store.size_bytes() if self._store else 0
 
     def lag(self) -> dict[tuple[str, int], int]:
-        """Records to go, by topic and partition."""
+        """Records to go, by topic and partition; of one that no broker answers for it is not known."""
         lag = self._reader.lag(self.totals.positions) if self._reader else {}
         return {(tp.topic, tp.partition): n for tp, n in lag.items()}
 
@@ -100,7 +100,8 @@ class Listener:
 
     def ready(self) -> str | None:
         """Why the numbers are not shown; None when they are."""
-        return self._progress.ready()
+        silent = self._reader.silent() if self._reader else {}
+        return self._progress.ready({f"{tp.topic}-{tp.partition}": silent_s for tp, silent_s in silent.items()})
 
     def snapshot(self) -> Snapshot:
         """The whole retention, as of the last batch."""
@@ -121,7 +122,7 @@ class Listener:
         """Read until asked to stop.
 
         Raises ConfigurationError when the topics are not as they must be or another process has the store open, and
-        StreamgaugeError when the store cannot be written.
+        StreamgaugeError when the store cannot be written or the client has stopped fetching.
         """
         try:
             async with admin_client(self._kafka, stop) as admin, asyncio.TaskGroup() as tasks:
@@ -164,7 +165,7 @@ class Listener:
             self._clock.wall_ms(),
             self._warnings,
         )
-        self._reader = reader = TopicReader(self._kafka, self._streams, self._shard)
+        self._reader = reader = TopicReader(self._kafka, self._streams, self._shard, self._clock.monotonic_s)
         await reader.start()
         try:
             self._progress.aim(await self._assign(reader, store, reader.owned(partitions)))

@@ -1,6 +1,6 @@
 """Reading both topics without a group: which partitions, from where, and how far."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import structlog
@@ -13,6 +13,8 @@ from feedback_listener.records import Stream
 from feedback_listener.settings import Shard
 from feedback_listener.store import StoreUnusable
 from feedback_listener.totals import Positions
+from streamgauge.aiokafka_private import has_stopped_fetching
+from streamgauge.errors import StreamgaugeError
 from streamgauge.kafka import client_options
 from streamgauge.settings import KafkaSettings
 
@@ -20,6 +22,8 @@ log = structlog.get_logger(__name__)
 
 SLICE_RECORDS = 300
 """Records polled at once, before the event loop gets its turn."""
+SILENT_S = 30.0
+"""Longer than brokers need to hand their partitions over."""
 METADATA_MAX_AGE_MS = 30_000
 """How soon partitions that were added are seen."""
 
@@ -27,8 +31,11 @@ METADATA_MAX_AGE_MS = 30_000
 class TopicReader:
     """Reads the results partitions of a shard, and all of feedback, of committed records only."""
 
-    def __init__(self, kafka: KafkaSettings, streams: Mapping[str, Stream], shard: Shard) -> None:
+    def __init__(
+        self, kafka: KafkaSettings, streams: Mapping[str, Stream], shard: Shard, monotonic_s: Callable[[], float]
+    ) -> None:
         """`streams` by topic."""
+        self._monotonic_s = monotonic_s
         self._streams = streams
         self._shard = shard
         # A position that is not in the topic is an error: whatever the store knows is then of another topic.
@@ -41,6 +48,8 @@ class TopicReader:
         )
         self._seen: dict[TopicPartition, int] = {}
         """Next offset of each assigned partition that has not been handed out."""
+        self._answered: dict[TopicPartition, tuple[int | None, float]] = {}
+        """The client's time of the last answer to a fetch, and when on our clock it was first seen."""
 
     async def start(self) -> None:
         await self._consumer.start()
@@ -79,6 +88,7 @@ class TopicReader:
             elif not begins[tp] <= position <= ends[tp]:
                 raise StoreUnusable(f"{tp.topic}-{tp.partition} has no offset {position} any more")
             self._seen[tp] = position
+            self._answered[tp] = None, self._monotonic_s()
         # No await from here on: the new assignment must not be read before it has its positions.
         self._consumer.assign(list(self._seen))
         self._seek()
@@ -90,7 +100,13 @@ class TopicReader:
         return {self.key(tp): end for tp, end in ends.items()}
 
     async def poll(self, timeout_ms: int) -> list[tuple[Stream, ConsumedRecord]]:
-        """The next records, in the order of each partition. Raises StoreUnusable when the topic has lost its place."""
+        """The next records, in the order of each partition.
+
+        Raises StoreUnusable when the topic has lost its place, StreamgaugeError when the client has stopped fetching.
+        """
+        if has_stopped_fetching(self._consumer):
+            raise StreamgaugeError("Kafka's client has stopped fetching; only a new process reads on")
+        self._note_answers()
         try:
             return self._take(await self._consumer.getmany(timeout_ms=timeout_ms, max_records=SLICE_RECORDS))
         except OffsetOutOfRangeError as error:
@@ -114,9 +130,24 @@ class TopicReader:
         return {self.key(tp): offset for tp, offset in self._seen.items()}
 
     def lag(self, positions: Positions) -> dict[TopicPartition, int]:
-        """Committed records, and markers, between these positions and the ends that the brokers last told of."""
-        ends = {tp: self._consumer.last_stable_offset(tp) or 0 for tp in self._seen}
-        return {tp: max(0, end - positions.get(self.key(tp), 0)) for tp, end in ends.items()}
+        """Committed records, and markers, between these positions and the ends; not of silent partitions."""
+        silent = self.silent()
+        ends = {tp: self._consumer.last_stable_offset(tp) for tp in self._seen if tp not in silent}
+        return {tp: max(0, end - positions.get(self.key(tp), 0)) for tp, end in ends.items() if end is not None}
+
+    def silent(self) -> dict[TopicPartition, float]:
+        """Partitions that no broker has answered a fetch of for SILENT_S, with the seconds since it did.
+
+        A broker answers within half a second whether or not there are records; the client hides one that does not.
+        """
+        now_s = self._monotonic_s()
+        return {tp: now_s - at_s for tp, (_stamp, at_s) in self._answered.items() if now_s - at_s > SILENT_S}
+
+    def _note_answers(self) -> None:
+        for tp, (known, _at_s) in self._answered.items():
+            stamp = self._consumer.last_poll_timestamp(tp)
+            if stamp is not None and stamp != known:
+                self._answered[tp] = stamp, self._monotonic_s()
 
     def key(self, tp: TopicPartition) -> tuple[Stream, int]:
         return self._streams[tp.topic], tp.partition

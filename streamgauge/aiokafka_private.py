@@ -5,12 +5,13 @@
 
 import asyncio
 import itertools
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.client import ConnectionGroup
+from aiokafka.conn import CloseReason
 from aiokafka.consumer import fetcher
 from aiokafka.errors import KafkaError
 from aiokafka.producer.message_accumulator import BatchBuilder
@@ -45,6 +46,12 @@ def sender_task(producer: AIOKafkaProducer) -> asyncio.Task[None] | None:
 def transaction_end(producer: AIOKafkaProducer) -> asyncio.Future[Any] | None:
     """The future of the running transaction's end: nobody awaits that of a producer which was fenced."""
     return producer._txn_manager.wait_for_transaction_end() if producer._txn_manager else None
+
+
+def has_stopped_fetching(consumer: AIOKafkaConsumer) -> bool:
+    """Whether the task that fetches has ended: `getmany` does not say so, it finds no records for ever."""
+    task: asyncio.Task[None] = consumer._fetcher.error_future
+    return task.done()
 
 
 async def send(admin: AIOKafkaAdminClient, request: Request[Any], node_id: int | None = None) -> Response:
@@ -173,24 +180,42 @@ def new_batch(producer: AIOKafkaProducer, *, any_name: bool) -> BatchBuilder:
     return _PythonBatch(producer._message_accumulator, is_transactional=is_transactional)
 
 
-def wait_longer_for_joins(consumer: AIOKafkaConsumer, timeout_s: float) -> None:
-    """Give joins of the group so long, and leave all other requests the client's `request_timeout_ms`.
+def bound_requests(
+    owner: AIOKafkaAdminClient | AIOKafkaConsumer | AIOKafkaProducer, request_s: float, join_s: float = 0.0
+) -> None:
+    """Give each request so long (a join of the group `join_s`), and close the connection of one that takes longer.
 
-    A join is answered when all members have joined; aiokafka knows one timeout for all requests. A fetch or a heartbeat
-    on a connection that has died without a word would wait as long.
+    To be called before the client is started. A join is answered when all members have joined, but aiokafka has one
+    timeout for all requests. It bounds some calls by that same time: such a call is cancelled just before its request
+    times out. Then, and after a request for metadata, it keeps a connection that has died without a word.
     """
-    client = consumer._client
-    send, ordinary_s = client.send, client._request_timeout_ms / 1000
+    client = owner.client if isinstance(owner, AIOKafkaProducer) else owner._client
+    client._request_timeout_ms = round(request_s * 1000)
+    connect = client._get_conn
 
-    async def sent(node_id: int, request: Request[Any], *, group: Any = ConnectionGroup.DEFAULT) -> Response:
-        is_join = isinstance(request, JoinGroupRequest | SyncGroupRequest)
-        if is_join and await client.ready(node_id, group=group):
-            # Read when a request is sent: one that is on its way keeps what it had.
-            client._conns[node_id, group]._request_timeout = timeout_s
-        try:
-            return await send(node_id, request, group=group)
-        finally:
-            if is_join and (node_id, group) in client._conns:
-                client._conns[node_id, group]._request_timeout = ordinary_s
+    async def bounded(node_id: int, **options: Any) -> Any:
+        connection = await connect(node_id, **options)
+        if connection is not None and "send" not in vars(connection):
+            connection.send = partial(_send, connection, connection.send, join_s)
+        return connection
 
-    client.send = sent
+    client._get_conn = bounded
+
+
+def _send(connection: Any, send: Callable[..., Any], join_s: float, request: Any, *args: Any, **kwargs: Any) -> Any:
+    """Send; the timeout is read in that moment."""
+    ordinary_s = connection._request_timeout
+    if isinstance(request, JoinGroupRequest | SyncGroupRequest):
+        connection._request_timeout = join_s or ordinary_s
+    try:
+        return _or_close(connection, send(request, *args, **kwargs))
+    finally:
+        connection._request_timeout = ordinary_s
+
+
+async def _or_close(connection: Any, answer: Awaitable[Any]) -> Any:
+    try:
+        return await answer
+    except TimeoutError:
+        connection.close(reason=CloseReason.CONNECTION_TIMEOUT)
+        raise

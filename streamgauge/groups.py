@@ -6,15 +6,16 @@ Whoever moves a committed offset fences the partition first, then reads the offs
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.coordinator.protocol import ConsumerProtocol
 from aiokafka.errors import CoordinatorLoadInProgressError, ProducerFenced
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 
-from streamgauge.kafka import client_options, close_producer, persistently
+from streamgauge.kafka import answered, client_options, close_producer, persistently
 from streamgauge.settings import KafkaSettings
 from streamgauge.stable_offset import COORDINATOR_TIMEOUT_S, stable_offset
+from streamgauge.topic_reading import topic_reader
 
 MOVE_ATTEMPTS = 10
 
@@ -26,10 +27,13 @@ def transactional_id(group: str, partition: TopicPartition) -> str:
 
 @asynccontextmanager
 async def fenced_producer(kafka: KafkaSettings, group: str, tp: TopicPartition) -> AsyncIterator[AIOKafkaProducer]:
-    """The one writer of `tp`'s progress in `group`, for as long as nobody else fences it."""
+    """The one writer of `tp`'s progress in `group`, for as long as nobody else fences it.
+
+    Raises StreamgaugeError when no coordinator answers within `connect_timeout_s`.
+    """
     producer = AIOKafkaProducer(transactional_id=transactional_id(group, tp), **client_options(kafka))
     try:
-        await producer.start()
+        await answered(kafka, producer.start(), f"earlier writers of {tp.topic}-{tp.partition} were fenced")
         yield producer
     finally:
         await close_producer(producer)
@@ -75,7 +79,7 @@ async def unstarted_partitions(
 
 async def start_group(kafka: KafkaSettings, admin: AIOKafkaAdminClient, group: str, tp: TopicPartition) -> None:
     """Commit the first offset of a partition that has none."""
-    async with AIOKafkaConsumer(**client_options(kafka)) as consumer:
+    async with topic_reader(kafka) as consumer:
         first = (await consumer.beginning_offsets([tp]))[tp]
     await move_group(kafka, admin, group, tp, lambda committed: None if committed else OffsetAndMetadata(first, ""))
 
@@ -95,11 +99,14 @@ async def move_group(
     for attempt in range(MOVE_ATTEMPTS):
         try:
             async with fenced_producer(kafka, group, tp) as producer:
-                offset = decide(await stable_offset(admin, group, tp))
-                if offset:
-                    async with producer.transaction():
-                        await producer.send_offsets_to_transaction({tp: offset}, group)
+                if offset := decide(await stable_offset(admin, group, tp)):
+                    await answered(kafka, _commit(producer, group, tp, offset), f"{tp.topic}-{tp.partition} was moved")
                 return
         except ProducerFenced:
             if attempt == MOVE_ATTEMPTS - 1:
                 raise
+
+
+async def _commit(producer: AIOKafkaProducer, group: str, tp: TopicPartition, offset: OffsetAndMetadata) -> None:
+    async with producer.transaction():
+        await producer.send_offsets_to_transaction({tp: offset}, group)

@@ -12,9 +12,9 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaConnectionError, KafkaError
 
-from streamgauge.aiokafka_private import fail_unsent, sender_task, transaction_end
-from streamgauge.errors import Stopped, StreamgaugeError
-from streamgauge.lifecycle import Deadline
+from streamgauge.aiokafka_private import bound_requests, fail_unsent, sender_task, transaction_end
+from streamgauge.errors import StreamgaugeError
+from streamgauge.lifecycle import Deadline, unless_stopped
 from streamgauge.settings import KafkaSettings
 
 log = structlog.get_logger(__name__)
@@ -47,29 +47,38 @@ def client_options(settings: KafkaSettings) -> dict[str, Any]:
 
 
 def service_options(settings: KafkaSettings) -> dict[str, Any]:
-    """Those of a client that must not wait long for one broker: what it asked is asked again, on a new connection."""
-    return client_options(settings) | {"request_timeout_ms": round(REQUEST_TIMEOUT_S * 1000)}
+    """Those of a client whose requests are bounded by REQUEST_TIMEOUT_S: what takes several may last twice as long."""
+    return client_options(settings) | {"request_timeout_ms": round(2 * REQUEST_TIMEOUT_S * 1000)}
 
 
 @asynccontextmanager
 async def admin_client(
-    settings: KafkaSettings, stop: asyncio.Event | None = None, **options: Any
+    settings: KafkaSettings, stop: asyncio.Event | None = None, request_timeout_s: float | None = None
 ) -> AsyncIterator[AIOKafkaAdminClient]:
     """A connected admin client. Services and commands open it first, so here they wait for a broker that is not up yet.
-    `options` count more than the settings.
+    `request_timeout_s` bounds each of its requests, from the first on.
 
     Raises StreamgaugeError when no broker answers within `connect_timeout_s`, Stopped when `stop` is set before.
     """
-    stop = stop or asyncio.Event()
+    admin = await unless_stopped(stop or asyncio.Event(), _reached(settings, request_timeout_s))
+    try:
+        yield admin
+    finally:
+        await _closed(admin.close())
+
+
+async def _reached(settings: KafkaSettings, request_timeout_s: float | None) -> AIOKafkaAdminClient:
     deadline = Deadline(settings.connect_timeout_s)
     backoff_s = 0.25
     while True:
-        admin = AIOKafkaAdminClient(**client_options(settings) | options)
+        admin = AIOKafkaAdminClient(**client_options(settings))
+        if request_timeout_s:
+            bound_requests(admin, request_timeout_s)
         try:
-            await admin.start()
-            break
-        except KafkaConnectionError:
-            await admin.close()
+            async with asyncio.timeout(deadline.left_s):  # a port may accept, and never answer
+                await admin.start()
+        except (KafkaConnectionError, TimeoutError):
+            await _closed(admin.close())
             if not deadline.left_s:
                 raise StreamgaugeError(
                     f"no Kafka broker answered at {settings.bootstrap_servers} within "
@@ -80,14 +89,34 @@ async def admin_client(
                 bootstrap_servers=settings.bootstrap_servers,
                 left_s=round(deadline.left_s),
             )
-            await sleep_or_stop(stop, min(jittered(backoff_s), deadline.left_s))
-            if stop.is_set():
-                raise Stopped("stopped before Kafka was reached") from None
+            await asyncio.sleep(min(jittered(backoff_s), deadline.left_s))
             backoff_s = min(backoff_s * 2, MAX_BACKOFF_S)
+        except BaseException:
+            await _closed(admin.close())
+            raise
+        else:
+            return admin
+
+
+async def answered(settings: KafkaSettings, asking: Awaitable[T], when: str) -> T:
+    """What Kafka answers; raises StreamgaugeError when that takes longer than `connect_timeout_s`."""
     try:
-        yield admin
-    finally:
-        await admin.close()
+        async with asyncio.timeout(settings.connect_timeout_s):
+            return await asking
+    except TimeoutError:
+        raise StreamgaugeError(
+            f"Kafka at {settings.bootstrap_servers} did not answer within {settings.connect_timeout_s:g} s: {when}"
+        ) from None
+
+
+async def _closed(closing: Awaitable[Any], within_s: float = CLOSE_TIMEOUT_S) -> None:
+    """Wait until a client is closed, in whatever state it is; not longer than `within_s`.
+
+    A frozen broker would be waited for; and of a broker that has gone, tasks that aiokafka itself has cancelled.
+    """
+    with suppress(TimeoutError):
+        async with asyncio.timeout(within_s):
+            await asyncio.gather(closing, return_exceptions=True)
 
 
 def jittered(backoff_s: float) -> float:
@@ -107,10 +136,7 @@ async def sleep_or_stop(stop: asyncio.Event, seconds: float) -> None:
 async def close_producer(producer: AIOKafkaProducer, within_s: float = CLOSE_TIMEOUT_S) -> None:
     """Close a producer whatever state it is in, also while being cancelled; what is not sent `within_s` is given up."""
     try:
-        async with asyncio.timeout(within_s):
-            await producer.stop()
-    except (TimeoutError, KafkaError):
-        pass
+        await _closed(producer.stop(), within_s)
     finally:
         await _abandon(producer)
 
@@ -136,10 +162,8 @@ async def _abandon(producer: AIOKafkaProducer) -> None:
 
 
 async def close_consumer(consumer: AIOKafkaConsumer) -> None:
-    """Leave the group and close; not longer than CLOSE_TIMEOUT_S: a frozen broker would be waited for."""
-    with suppress(TimeoutError):
-        async with asyncio.timeout(CLOSE_TIMEOUT_S):
-            await consumer.stop()
+    """Leave the group and close, in whatever state it is, within a few seconds."""
+    await _closed(consumer.stop())
 
 
 async def persistently(ask: Callable[[], Awaitable[T]], timeout_s: float) -> T:

@@ -7,6 +7,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import TopicAlreadyExistsError, UnknownTopicOrPartitionError, for_code
 
+from streamgauge.coordination import check_coordination
 from streamgauge.errors import StreamgaugeError, TopicsUnfit
 from streamgauge.groups import start_group, unstarted_partitions
 from streamgauge.kafka import admin_client
@@ -21,7 +22,8 @@ DYNAMIC_TOPIC_CONFIG = 1
 
 
 async def check_for_worker(admin: AIOKafkaAdminClient, settings: TopicSettings) -> dict[str, Topic]:
-    """The input and output topics. Raises TopicsUnfit when a guarantee would not hold on them."""
+    """The input and output topics. Raises ConfigurationError when a guarantee would not hold."""
+    await check_coordination(admin)
     existing = await describe(admin, [settings.input, *settings.outputs])
     _refuse(worker_violations(settings, existing))
     return existing
@@ -130,6 +132,7 @@ async def make_right(
     """Do all of `plan`, then give `group` its starting offsets; yields a line for each thing done (or to be done)."""
     verb = "would change" if dry_run else "changed"
     async with admin_client(kafka) as admin:
+        await check_coordination(admin)
         replicas = replication_factor or min(3, await brokers(admin))
         existing = await describe(admin, settings.every)
         wanted = desired(settings, partitions, replicas, existing)

@@ -143,10 +143,26 @@ def _explain(settings: type[Settings], loc: tuple[int | str, ...], message: str)
     return f"{prefix}{name}: {message}" if name else f"{prefix}{message.removeprefix('Value error, ')}"
 
 
+def is_text(given: str) -> bool:
+    """Whether it can be encoded: bytes of the system that are not UTF-8 are lone surrogates in Python."""
+    return not any("\ud800" <= char <= "\udfff" for char in given)
+
+
+def _environment() -> dict[str, str]:
+    """All that is set, in capitals; the environment counts more than `.env`."""
+    try:
+        from_file = dotenv_values(".env")
+    except UnicodeDecodeError:
+        raise ConfigurationError("the file .env is not UTF-8") from None
+    return {name.upper(): value or "" for name, value in {**from_file, **os.environ}.items()}
+
+
 def _refuse_unknown_names(settings: type[Settings]) -> None:
     prefix = settings.model_config["env_prefix"]
     known = {f"{prefix}{name}".upper() for name in settings.model_fields}
-    for name in (name.upper() for name in {**dotenv_values(".env"), **os.environ}):
+    for name, value in _environment().items():
+        if name.startswith(PREFIX) and not is_text(name + value):
+            raise ConfigurationError(f"{ascii(name)[1:-1]} is not UTF-8")
         if not name.startswith(PREFIX) or name in known or SERVICE_LINK.fullmatch(name):
             continue
         in_a_section = any(name.startswith(PREFIX + section) for section in SECTIONS)

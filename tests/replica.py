@@ -73,6 +73,9 @@ class Replica:
     def totals(self) -> Totals:
         return self.store.totals
 
+    def ready(self) -> str | None:
+        return None if self.caught_up else "catching up"
+
     def topic(self, stream: Stream) -> str:
         return f"x.{stream}"
 

@@ -2,7 +2,15 @@
 
 import asyncio
 
+from streamgauge.events import MAX_ID_CHARS, MAX_METADATA_BYTES
 from worker.outcomes import InputRecord
+
+RECORD_BYTES = 1600
+"""The objects of any record: itself, its key, value and outcome with some ten probabilities, its place in the order."""
+HEADER_BYTES = 200
+"""The objects of a header: the pair, its name (twice, if that is not UTF-8), its value. Five bytes a character hold any
+name."""
+TOKEN_BYTES, MAX_TOKENS = 4, 512
 
 
 def largest_share(partitions: int) -> float:
@@ -43,9 +51,15 @@ class Credit:
         await self._available.wait()
 
 
-def size_bytes(record: InputRecord) -> int:
-    """What a record holds in memory, roughly: key, value and headers."""
-    size = len(record.value or b"") + len(record.key or b"")
-    for key, value in record.headers:
-        size += len(key) + len(value or b"")
+def held_bytes(record: InputRecord) -> int:
+    """What Python holds for a record from fetch to commit, at most: the record, its headers, and what is made of it.
+
+    From its sizes alone, before it is decoded: its value may hold a token a byte, metadata, and an id whose characters
+    take four bytes each.
+    """
+    value = len(record.value or b"")
+    size = RECORD_BYTES + value + len(record.key or b"")
+    size += TOKEN_BYTES * min(value, MAX_TOKENS) + min(value, MAX_METADATA_BYTES) + min(4 * value, 4 * MAX_ID_CHARS)
+    for name, content in record.headers:
+        size += HEADER_BYTES + 5 * len(name) + len(content or b"")
     return size

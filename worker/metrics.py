@@ -121,7 +121,7 @@ class Metrics:
         )
         self.backlog_records = gauge("streamgauge_backlog_records", "Texts tokenised and waiting for the model.")
         self.credit_records = gauge("streamgauge_credit_records", "Records between fetch and commit.")
-        self.credit_bytes = gauge("streamgauge_credit_bytes", "Bytes of records between fetch and commit.")
+        self.credit_bytes = gauge("streamgauge_credit_bytes", "Memory that records hold between fetch and commit.")
         self.credit_records_limit = gauge("streamgauge_credit_records_limit", "Where fetching stops, in records.")
         self.credit_bytes_limit = gauge("streamgauge_credit_bytes_limit", "Where fetching stops, in bytes.")
         self.event_loop_lag = histogram(

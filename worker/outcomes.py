@@ -8,7 +8,7 @@ from typing import Protocol
 
 import msgspec
 
-from streamgauge.events import Metadata, ModelRef, Prediction, Reason
+from streamgauge.events import ModelRef, Prediction, Reason
 
 Headers = Sequence[tuple[str, bytes | None]]
 
@@ -45,7 +45,8 @@ class Accepted(msgspec.Struct, frozen=True):
     record: InputRecord
     message_id: str
     text: str
-    metadata: Metadata | None
+    metadata: bytes | None
+    """The JSON of it."""
 
 
 class Refused(msgspec.Struct, frozen=True):
@@ -61,7 +62,7 @@ class Encoded(msgspec.Struct, frozen=True):
 
     record: InputRecord
     message_id: str
-    metadata: Metadata | None
+    metadata: bytes | None
     ids: Sequence[int]
     truncated: bool
     tokenize_s: float

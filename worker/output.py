@@ -14,6 +14,7 @@ from streamgauge.events import (
     CoveredByModel,
     Header,
     Histogram,
+    Metadata,
     ModelRef,
     Position,
     Prediction,
@@ -41,6 +42,9 @@ TIMESTAMP_HEADER = "streamgauge.source.timestamp_ms"
 def ce_source(group: str) -> str:
     """What a group's results and metric events have as CloudEvents source."""
     return f"/streamgauge/{group}"
+
+
+_decode_metadata = msgspec.json.Decoder(Metadata).decode
 
 
 class OutputRecord(msgspec.Struct, frozen=True):
@@ -114,7 +118,7 @@ def _result(scored: Scored, topic: str, common: Sequence[Header]) -> OutputRecor
         source=_position(record),
         tokens=text.tokens,
         truncated=text.truncated,
-        metadata=text.metadata,
+        metadata=_decode_metadata(text.metadata) if text.metadata else None,
     )
     event_id = f"{record.topic}-{record.partition}-{record.offset}"
     headers: list[Header] = [("ce_id", event_id.encode()), *common]

@@ -89,6 +89,10 @@ class Partitions(ConsumerRebalanceListener):  # type: ignore[misc]
         metrics.partitions_owned.set_function(lambda: len(self._tenures))
         metrics.input_partitions.set_function(lambda: len(cluster.consumer.partitions_for_topic(topics.input) or ()))
 
+    def not_open(self) -> int:
+        """How many of the partitions that are ours have not been opened: nothing of them can be committed yet."""
+        return len(self._tasks.keys() - self._tenures.keys())
+
     def start(self, owner: asyncio.TaskGroup, on_retire: Callable[[], None]) -> None:
         """Join the group. `on_retire` is called when tenures have stopped accepting texts."""
         self._owner, self._on_retire = owner, on_retire

@@ -11,11 +11,13 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 
+from streamgauge.coordination import check_coordination
 from streamgauge.events import CONNECT_ERRORS, Reason, last_header
 from streamgauge.groups import committed_offset, fenced_producer
-from streamgauge.kafka import admin_client, client_options
+from streamgauge.kafka import admin_client, answered
 from streamgauge.provisioning import check_exist
 from streamgauge.settings import KafkaSettings, TopicSettings
+from streamgauge.topic_reading import polls_up_to, topic_reader
 from streamgauge.topics import Topic
 from worker.output import OutputRecord
 from worker.transaction import send_in_order
@@ -33,9 +35,9 @@ async def replay(
 ) -> AsyncIterator[tuple[Reason, int]]:
     """Replay what has not been replayed yet; yields how many records each reason had."""
     async with admin_client(kafka) as admin:
+        await check_coordination(admin)
         existing = await check_exist(admin, [topics.dead_letter, topics.input])
-        options = client_options(kafka) | {"isolation_level": "read_committed", "auto_offset_reset": "earliest"}
-        async with AIOKafkaConsumer(**options) as consumer:
+        async with topic_reader(kafka) as consumer:
             for reason in reasons:
                 replayer = _Replayer(kafka, admin, consumer, replay_group(group, reason), existing[topics.input])
                 partitions = range(existing[topics.dead_letter].partitions)
@@ -72,12 +74,12 @@ class _Replayer:
         self._consumer.seek(tp, committed.offset if committed else 0)
         end = (await self._consumer.end_offsets([tp]))[tp]
         count = 0
-        while await self._consumer.position(tp) < end:
-            fetched = (await self._consumer.getmany(timeout_ms=1000, max_records=MAX_RECORDS)).get(tp, [])
-            chosen = [record for record in fetched if self._is_ours(record, reason)]
+        async for polled in polls_up_to(self._consumer, {tp: end}, self._kafka):
+            chosen = [record for record in polled.get(tp, []) if self._is_ours(record, reason)]
             count += len(chosen)
             if producer:
-                await self._publish(producer, tp, chosen, await self._consumer.position(tp))
+                publishing = self._publish(producer, tp, chosen, await self._consumer.position(tp))
+                await answered(self._kafka, publishing, "dead letters were published")
         return count
 
     def _is_ours(self, record: Any, reason: Reason) -> bool:

@@ -9,9 +9,10 @@ from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.structs import TopicPartition
 from prometheus_client import CollectorRegistry
 
-from streamgauge.aiokafka_private import wait_longer_for_joins
+from streamgauge.aiokafka_private import bound_requests
 from streamgauge.errors import ConfigurationError
-from streamgauge.kafka import admin_client, close_consumer, persistently, service_options
+from streamgauge.kafka import REQUEST_TIMEOUT_S, admin_client, close_consumer, persistently, service_options
+from streamgauge.lifecycle import unless_stopped
 from streamgauge.provisioning import check_for_worker
 from streamgauge.settings import KafkaSettings, TopicSettings
 from streamgauge.telemetry import serve_http, service_registry
@@ -56,26 +57,28 @@ class Worker:
     async def run(self, stop: asyncio.Event, open_writer: OpenWriter | None = None) -> None:
         """Work until `stop` is set. Raises StreamgaugeError, perhaps in an exception group."""
         await asyncio.to_thread(self._model.verify)
-        options = service_options(self._kafka)
-        async with admin_client(self._kafka, stop, **options) as admin:
-            topics = await persistently(lambda: check_for_worker(admin, self._topics), self._kafka.connect_timeout_s)
+        async with admin_client(self._kafka, stop, REQUEST_TIMEOUT_S) as admin:
+            checking = persistently(lambda: check_for_worker(admin, self._topics), self._kafka.connect_timeout_s)
+            topics = await unless_stopped(stop, checking)
             output_bytes = min(int(topics[name].config["max.message.bytes"]) for name in self._topics.outputs)
             consumer = self._consumer()
-            watermarks = AIOKafkaConsumer(**options)
+            watermarks = AIOKafkaConsumer(**service_options(self._kafka))
+            bound_requests(watermarks, REQUEST_TIMEOUT_S)
+            outputs = Outputs(self._kafka, self._topics, self._settings.group, watermarks)
             cluster = Cluster(
                 consumer,
                 admin,
                 open_writer or (lambda tp: self._fenced_writer(tp, output_bytes)),
-                Outputs(self._kafka, self._topics, self._settings.group, watermarks),
+                outputs,
                 self._settings.instance,
                 topics[self._topics.input].partitions,
             )
-            await watermarks.start()
-            await consumer.start()
             try:
+                await unless_stopped(stop, watermarks.start())
+                await unless_stopped(stop, consumer.start())
                 await self._work(cluster, stop)
             finally:
-                await asyncio.gather(close_consumer(consumer), close_consumer(watermarks))
+                await asyncio.gather(close_consumer(consumer), close_consumer(watermarks), outputs.close())
                 log.info("worker.stopped")
 
     def _fenced_writer(self, tp: TopicPartition, output_bytes: int) -> AbstractAsyncContextManager[Writer]:
@@ -98,10 +101,10 @@ class Worker:
             rebalance_timeout_ms=rebalance_ms,
             max_poll_interval_ms=NEVER_MS,
             max_partition_fetch_bytes=262_144,
-            metadata_max_age_ms=30_000,
+            metadata_max_age_ms=5_000,  # so that new partitions are soon known
             **service_options(self._kafka),
         )
-        wait_longer_for_joins(consumer, rebalance_ms / 1000 + JOIN_MARGIN_S)
+        bound_requests(consumer, REQUEST_TIMEOUT_S, rebalance_ms / 1000 + JOIN_MARGIN_S)
         return consumer
 
     async def _work(self, cluster: Cluster, stop: asyncio.Event) -> None:
@@ -134,8 +137,11 @@ class Worker:
         return self._partitions.watchdog.problem() if self._partitions else None
 
     def ready(self) -> str | None:
-        """None once the model has answered right and the group has been joined."""
-        return None if self._partitions and self._partitions.has_joined else "the group has not been joined yet"
+        """None while what comes can be committed: the group has been joined, and each partition of ours been opened."""
+        if not self._partitions or not self._partitions.has_joined:
+            return "the group has not been joined yet"
+        waiting = self._partitions.not_open()
+        return f"{waiting} partitions are assigned, but not opened yet" if waiting else None
 
 
 def load_model(settings: WorkerSettings) -> OnnxModel:

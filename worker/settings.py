@@ -58,7 +58,7 @@ class WorkerSettings(ServiceSettings):
     max_batch_tokens: int = Field(512, ge=8, le=65536, description="padded cost of a batch: longest x count")
     max_text_bytes: int = Field(131_072, ge=1, description="larger texts become dead letters")
     max_records: int = Field(4096, ge=1, description="records held at most, from fetch to commit")
-    max_bytes: int = Field(32 * 2**20, ge=2**20, description="bytes of records held at most, from fetch to commit")
+    max_bytes: int = Field(32 * 2**20, ge=2**20, description="memory that records hold at most, from fetch to commit")
     commit_interval_s: Seconds = Field(0.1, description="least time between transactions of a partition")
     commit_cpu_share: float = Field(
         0.05, gt=0, le=1, description="of a core, that transactions take at most: with more partitions they are fewer"

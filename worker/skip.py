@@ -4,8 +4,11 @@ The metadata of a committed offset travels with it, atomically and for that part
 partition next knows which records not to score. They become dead letters, and the order of the others holds.
 """
 
+import re
+
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 
+from streamgauge.coordination import check_coordination
 from streamgauge.errors import ConfigurationError
 from streamgauge.groups import move_group
 from streamgauge.kafka import admin_client
@@ -19,9 +22,9 @@ MAX_SKIPS = 100
 def parse_position(text: str, topic: str) -> tuple[TopicPartition, int]:
     """`TOPIC:PARTITION:OFFSET`, of the input topic."""
     name, partition, offset = [*text.rsplit(":", 2), "", ""][:3]
-    if name != topic or not partition.isdecimal() or not offset.isdecimal():
-        raise ConfigurationError(f"{text}: a position is written {topic}:PARTITION:OFFSET")
-    return TopicPartition(name, int(partition)), int(offset)
+    if name == topic and re.fullmatch(r"\d{1,9}", partition) and re.fullmatch(r"\d{1,18}", offset):
+        return TopicPartition(name, int(partition)), int(offset)
+    raise ConfigurationError(f"{text}: a position is written {topic}:PARTITION:OFFSET")
 
 
 async def skip(kafka: KafkaSettings, topics: TopicSettings, group: str, position: str) -> None:
@@ -39,4 +42,5 @@ async def skip(kafka: KafkaSettings, topics: TopicSettings, group: str, position
         return with_skips(committed, skips)
 
     async with admin_client(kafka) as admin:
+        await check_coordination(admin)
         await move_group(kafka, admin, group, tp, add)

@@ -68,17 +68,20 @@ class Opening:
             return await self._start(writer, lambda: patience.reschedule(loop.time() + OPEN_TIMEOUT_S))
 
     async def _start(self, writer: Writer, moved: Callable[[], None]) -> Start:
-        tp, admin = self._tp, self._cluster.admin
+        tp, admin, consumer = self._tp, self._cluster.admin, self._cluster.consumer
         names = [self._topics.input, *self._topics.outputs]
-        ids = await persistently(lambda: topic_ids(admin, names), COORDINATOR_TIMEOUT_S)
-        committed = await stable_offset(admin, self._settings.group, tp)
-        first: int = (await self._cluster.consumer.beginning_offsets([tp]))[tp]
+        ids, committed, firsts, ends = await asyncio.gather(
+            persistently(lambda: topic_ids(admin, names), COORDINATOR_TIMEOUT_S),
+            stable_offset(admin, self._settings.group, tp),
+            consumer.beginning_offsets([tp]),
+            consumer.end_offsets([tp]),
+        )
+        first, end = firsts[tp], ends[tp]
         progress = progress_of(committed) if committed else None
         if progress and progress.input_id != ids[tp.topic]:
             # Nothing of the new topic has been scored, whatever the offset of the old one was.
             log.warning("input.made_anew", partition=tp.partition, committed=progress.next, start=first)
             return await self._begin(writer, ids, first)
-        end: int = (await self._cluster.consumer.end_offsets([tp]))[tp]
         if committed is None:
             return await self._begin(writer, ids, self._first_start(first, end))
         if committed.offset > end:

@@ -11,7 +11,7 @@ from aiokafka.errors import KafkaError
 from aiokafka.structs import TopicPartition
 
 from worker.commit_policy import Terms
-from worker.credit import Credit, size_bytes
+from worker.credit import Credit, held_bytes
 from worker.load import ModelLoad
 from worker.outcomes import InputRecord, Outcome, Scored
 from worker.progress import Progress
@@ -79,7 +79,7 @@ class Tenure:
 
     def admit(self, record: InputRecord) -> None:
         """A record was fetched: it takes credit and its place in the order."""
-        size = size_bytes(record)
+        size = held_bytes(record)
         self._sequencer.expect(record.offset)
         self._held_records += 1
         self._held_bytes += size
@@ -157,7 +157,7 @@ class Tenure:
 
     def committed(self, outcomes: Sequence[Outcome]) -> None:
         """They are in the topics for good: their credit comes back, the position moves past them."""
-        size = sum(size_bytes(outcome.record) for outcome in outcomes)
+        size = sum(held_bytes(outcome.record) for outcome in outcomes)
         for outcome in outcomes:
             self._held_since_ms.pop(outcome.record.offset, None)
         self._held_records -= len(outcomes)

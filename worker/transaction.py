@@ -10,10 +10,10 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import IllegalOperation, KafkaError
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 
-from streamgauge.aiokafka_private import RawName, new_batch
+from streamgauge.aiokafka_private import RawName, bound_requests, new_batch
 from streamgauge.errors import TopicsUnfit
 from streamgauge.groups import transactional_id
-from streamgauge.kafka import close_producer, service_options
+from streamgauge.kafka import REQUEST_TIMEOUT_S, close_producer, service_options
 from streamgauge.settings import KafkaSettings, TopicSettings
 from worker.output import OutputRecord
 from worker.settings import WorkerSettings
@@ -120,6 +120,7 @@ async def fenced_writer(
         compression_type="lz4",
         **service_options(kafka),
     )
+    bound_requests(producer, REQUEST_TIMEOUT_S)
     try:
         async with asyncio.timeout(OPEN_TIMEOUT_S):
             await producer.start()

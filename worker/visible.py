@@ -6,15 +6,17 @@ each opening the outputs are read, from where the committed offset says that the
 """
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 import msgspec
 from aiokafka import AIOKafkaConsumer
 from aiokafka.structs import TopicPartition
 
+from streamgauge.aiokafka_private import bound_requests
 from streamgauge.events import decode_measurement, decode_prediction, last_header
-from streamgauge.kafka import service_options
+from streamgauge.kafka import REQUEST_TIMEOUT_S, close_consumer, service_options
 from streamgauge.settings import KafkaSettings, TopicSettings
 from worker.outcomes import Shown
 from worker.output import GROUP_HEADER, ce_source
@@ -48,6 +50,7 @@ class Outputs:
     def __init__(self, kafka: KafkaSettings, topics: TopicSettings, group: str, watermarks: AIOKafkaConsumer) -> None:
         self._kafka, self._topics, self._group, self._watermarks = kafka, topics, group, watermarks
         self._readers = asyncio.Semaphore(READERS)
+        self._idle: list[AIOKafkaConsumer] = []
 
     async def ends(self, partition: int) -> dict[str, int]:
         """By topic, where what is written next will stand."""
@@ -74,15 +77,10 @@ class Outputs:
             # What was deleted, or stood in a topic of that name before this one, is no loss.
             if stretch and same and stretch.first >= lows[tp]:
                 complete.add(tp.topic)
-        async with self._readers:
-            found = _Found(source, progress, self._group, self._topics)
-            # Metric events first: of what they cover, the content is not needed.
-            by_topic = {tp.topic: tp for tp in partitions}
-            measured = by_topic.pop(self._topics.metrics)
-            for some in ([measured], list(by_topic.values())):
-                await self._read({tp: begins[tp] for tp in some}, highs, found.add, moved)
+        found = _Found(source, progress, self._group, self._topics)
+        await self._read({tp: begin for tp, begin in begins.items() if begin < highs[tp]}, highs, found.add, moved)
         missing = sum(max(0, progress.outputs[name].records - found.counts[name]) for name in complete)
-        return Tail(found.shown, found.measured, missing)
+        return Tail(found.shown(), found.measured, missing)
 
     def _of(self, partition: int) -> list[TopicPartition]:
         return [TopicPartition(name, partition) for name in self._topics.outputs]
@@ -98,22 +96,47 @@ class Outputs:
 
         The end for read_committed readers would not do: behind another group's open transaction it hides ours.
         """
-        waiting = {tp: begin for tp, begin in begins.items() if begin < highs[tp]}
-        if not waiting:
+        if not begins:
             return
-        options = service_options(self._kafka)
-        async with AIOKafkaConsumer(isolation_level="read_committed", auto_offset_reset="none", **options) as reader:
-            reader.assign(list(waiting))
-            for tp, begin in waiting.items():
+        async with self._reader() as reader:
+            reader.assign(list(begins))
+            for tp, begin in begins.items():
                 reader.seek(tp, begin)
-            positions = waiting
+            positions = begins
             while any(position < highs[tp] for tp, position in positions.items()):
                 for records in (await reader.getmany(timeout_ms=POLL_MS)).values():
                     for record in records:
                         add(record)
-                before, positions = positions, {tp: await reader.position(tp) for tp in waiting}
+                before, positions = positions, {tp: await reader.position(tp) for tp in begins}
                 if positions != before:
                     moved()
+
+    @asynccontextmanager
+    async def _reader(self) -> AsyncIterator[AIOKafkaConsumer]:
+        """One of a few consumers, kept: to connect takes longer than to read. After an error it is not used again."""
+        async with self._readers:
+            reader = self._idle.pop() if self._idle else await self._started()
+            try:
+                yield reader
+            except BaseException:
+                await close_consumer(reader)
+                raise
+            reader.unsubscribe()
+            self._idle.append(reader)
+
+    async def _started(self) -> AIOKafkaConsumer:
+        options = service_options(self._kafka)
+        reader = AIOKafkaConsumer(isolation_level="read_committed", auto_offset_reset="none", **options)
+        bound_requests(reader, REQUEST_TIMEOUT_S)
+        try:
+            await reader.start()
+        except BaseException:
+            await close_consumer(reader)
+            raise
+        return reader
+
+    async def close(self) -> None:
+        await asyncio.gather(*map(close_consumer, self._idle))
 
 
 class _Found:
@@ -123,7 +146,7 @@ class _Found:
         self._source, self._topics = source, topics
         self._last = range(progress.first, progress.next)
         self._group, self._ce_source = group.encode(), ce_source(group).encode()
-        self.shown: dict[int, Shown] = {}
+        self._visible: dict[int, Callable[[], Shown]] = {}
         self.measured: list[range] = []
         self.counts = dict.fromkeys(topics.outputs, 0)
         """By topic: what was found of the last transaction."""
@@ -155,8 +178,13 @@ class _Found:
             self._add(record, int(offset), lambda: Shown(None, reason, None))
 
     def _add(self, record: Any, offset: int, content: Callable[[], Shown]) -> None:
-        if offset < self._last.start:
-            return
-        self.counts[record.topic] += offset in self._last
-        is_measured = any(offset in covered for covered in self.measured)
-        self.shown[offset] = Shown(None, None, None) if is_measured else content()
+        if offset >= self._last.start:
+            self.counts[record.topic] += offset in self._last
+            self._visible[offset] = content
+
+    def shown(self) -> dict[int, Shown]:
+        """What readers see, by source offset. Of what a metric event covers, the content is not needed."""
+        return {
+            offset: Shown(None, None, None) if any(offset in covered for covered in self.measured) else content()
+            for offset, content in self._visible.items()
+        }

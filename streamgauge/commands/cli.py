@@ -1,14 +1,19 @@
 """The command line: all commands, of which each imports its service only when it runs."""
 
 import os
+import signal
 import sys
+from collections.abc import Sequence
+from io import TextIOWrapper
 from typing import Annotated
 
 import typer
 
 import streamgauge
 from streamgauge.commands import local, models, operate, send, services, watch
-from streamgauge.errors import StreamgaugeError
+from streamgauge.commands.running import harmless
+from streamgauge.errors import ConfigurationError, StreamgaugeError
+from streamgauge.settings import is_text
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -39,16 +44,35 @@ for group in (services, send, watch, operate, models, local):
 
 def main(argv: list[str] | None = None) -> None:
     """Run a command, and end the process; errors of ours become one line and an exit code."""
-    code: int | str | None = 0
-    try:
-        app(argv)
-    except StreamgaugeError as error:
-        code = error.exit_code
-        if code:
-            print(f"error: {error}", file=sys.stderr)  # noqa: T201 - the last word to the person at the terminal
-    except SystemExit as ended:
-        code = ended.code
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)  # ends the process at once, until a command has something to close
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal need not have all characters
+    code = exit_code(sys.argv[1:] if argv is None else argv)
     sys.stdout.flush()
     sys.stderr.flush()
     # Not sys.exit: it waits for threads, and one that hangs in the model must not keep a process alive.
-    os._exit(code if isinstance(code, int) else 0)
+    os._exit(code)
+
+
+def exit_code(argv: Sequence[str]) -> int:
+    """Run a command to its end; returns the process's exit code. An error that is not ours is raised."""
+    try:
+        _refuse_what_is_no_text(argv)
+        app(argv)
+    except StreamgaugeError as error:
+        if error.exit_code:
+            lines = "\n".join(harmless(line) for line in str(error).splitlines())
+            print(f"error: {lines}", file=sys.stderr)  # noqa: T201 - the last word to the person at the terminal
+        return error.exit_code
+    except SystemExit as ended:
+        return ended.code if isinstance(ended.code, int) else 0
+    return 0
+
+
+def _refuse_what_is_no_text(arguments: Sequence[str]) -> None:
+    """Bytes that are not UTF-8 come in as lone surrogates, which nothing can encode. Raises ConfigurationError."""
+    for number, argument in enumerate(arguments, start=1):
+        if not is_text(argument):
+            raise ConfigurationError(f"argument {number} is not UTF-8")

@@ -15,7 +15,7 @@ app = typer.Typer()
 @app.command(epilog="Examples:  streamgauge broker   |   streamgauge broker --data-dir ./kafka --port 9092")
 def broker(
     data_dir: Annotated[Path | None, typer.Option(help="Kept between starts; unset: thrown away at the end.")] = None,
-    port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = 9092,
+    port: Annotated[int, typer.Option(min=1, max=65_535, help="Port on 127.0.0.1.")] = 9092,
     jars_dir: JarsDir = None,
 ) -> None:
     """Run the embedded Apache Kafka until Ctrl-C. For trying out and tests, not for production."""
@@ -30,7 +30,7 @@ def broker(
         finally:
             await asyncio.to_thread(kafka.stop)
 
-    run(serve)
+    run(serve, grace_s=None)
 
 
 @app.command(
@@ -44,7 +44,7 @@ def demo(
     ] = None,
     label_map: LabelMap = None,
     jars_dir: JarsDir = None,
-    http_port: Annotated[int, typer.Option(help="Port of /metrics.")] = 8001,
+    http_port: Annotated[int, typer.Option(min=0, max=65_535, help="Port of /metrics.")] = 8001,
     as_json: Annotated[bool, typer.Option("--json", help="End with one JSON object on standard output.")] = False,
 ) -> None:
     """Everything in one process tree: Kafka, worker, listener and a producer of labelled texts, with a live view."""
@@ -56,4 +56,4 @@ def demo(
     settings = load(WorkerSettings)
     model = load_model(settings)
     samples = labelled_texts(options, model.labels)
-    run(lambda stop: run_demo(options, model, samples, stop))
+    run(lambda stop: run_demo(options, model, samples, stop), grace_s=None)

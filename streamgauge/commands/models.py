@@ -39,7 +39,8 @@ def export(  # noqa: PLR0913, PLR0917 - options of a command
     from worker.model_making.export import Options
     from worker.model_making.export import export as export_model
 
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # unwinds, so that nothing half-written stays
+    for number in (signal.SIGINT, signal.SIGTERM):  # unwinds, so that nothing half-written stays
+        signal.signal(number, lambda caught, _frame: sys.exit(128 + caught))
     options = Options(quantize, opset, optimize, name, version, licence, max_difference, data)
     export_model(source, output, options, typer.echo)
 

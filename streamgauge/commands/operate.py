@@ -21,9 +21,11 @@ app.add_typer(topics_app, name="topics")
     epilog="Examples:  streamgauge topics create --partitions 12   |   streamgauge topics create --dry-run",
 )
 def create_topics(
-    partitions: Annotated[int, typer.Option(min=1, help="At least so many partitions for every topic.")] = 4,
+    partitions: Annotated[
+        int, typer.Option(min=1, max=100_000, help="At least so many partitions for every topic.")
+    ] = 4,
     replication_factor: Annotated[
-        int | None, typer.Option(min=1, help="Default: 3, or as many as there are brokers.")
+        int | None, typer.Option(min=1, max=1000, help="Default: 3, or as many as there are brokers.")
     ] = None,
     group: Annotated[str | None, typer.Option(help="The workers' group, whose starting offset is committed.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print what would be done.")] = False,

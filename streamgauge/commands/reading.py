@@ -1,19 +1,18 @@
 """Reading a topic from a moment on, as a person at a terminal asks for it: committed records only, no group."""
 
-import asyncio
 import re
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from typing import Any
 
 from aiokafka import AIOKafkaConsumer
 from aiokafka.structs import TopicPartition
 
 from streamgauge.errors import ConfigurationError
-from streamgauge.kafka import admin_client, client_options
+from streamgauge.kafka import admin_client, answered
 from streamgauge.provisioning import check_exist
 from streamgauge.settings import KafkaSettings
+from streamgauge.topic_reading import topic_reader
 
 UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
@@ -38,18 +37,7 @@ def moment_ms(text: str, now_ms: int) -> int:
         raise ConfigurationError(
             f"{text}: give 1h (so long ago), earliest, or a time such as 2026-01-31T12:00"
         ) from None
-    return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
-
-
-async def unless_stopped(work: Coroutine[Any, Any, None], stop: asyncio.Event) -> bool:
-    """Run `work` until it ends or `stop` is set; says whether it ended by itself."""
-    async with asyncio.TaskGroup() as tasks:
-        working, stopping = tasks.create_task(work, name="work"), tasks.create_task(stop.wait(), name="stop")
-        await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        has_ended = working.done()
-        for task in (working, stopping):
-            task.cancel()
-    return has_ended
+    return max(0, round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000))
 
 
 @asynccontextmanager
@@ -60,14 +48,20 @@ async def reader(kafka: KafkaSettings, topic: str, since_ms: int | None) -> Asyn
     """
     async with admin_client(kafka) as admin:
         existing = (await check_exist(admin, [topic]))[topic]
-    options = client_options(kafka) | {"isolation_level": "read_committed", "auto_offset_reset": "earliest"}
-    async with AIOKafkaConsumer(**options) as consumer:
+    async with topic_reader(kafka) as consumer:
         partitions = [TopicPartition(topic, number) for number in range(existing.partitions)]
         consumer.assign(partitions)
-        starts = await consumer.end_offsets(partitions)
-        if since_ms is not None:
-            found = await consumer.offsets_for_times(dict.fromkeys(partitions, since_ms))
-            starts |= {tp: start.offset for tp, start in found.items() if start}
+        starts = await answered(kafka, _starts(consumer, partitions, since_ms), "offsets were asked for")
         for tp, offset in starts.items():
             consumer.seek(tp, offset)
         yield consumer
+
+
+async def _starts(
+    consumer: AIOKafkaConsumer, partitions: list[TopicPartition], since_ms: int | None
+) -> dict[TopicPartition, int]:
+    starts: dict[TopicPartition, int] = await consumer.end_offsets(partitions)
+    if since_ms is not None:
+        found = await consumer.offsets_for_times(dict.fromkeys(partitions, since_ms))
+        starts |= {tp: start.offset for tp, start in found.items() if start}
+    return starts

@@ -31,20 +31,25 @@ Work = Callable[[asyncio.Event], Coroutine[Any, Any, None]]
 KafkaWork = Callable[[KafkaSettings, TopicSettings, asyncio.Event], Coroutine[Any, Any, None]]
 
 
-def run(work: Work, *, quiet: bool = True) -> None:
-    """Run until it returns. `quiet`: log from warnings up, unless the environment says otherwise."""
+def run(work: Work, *, quiet: bool = True, grace_s: float | None = 0.0) -> None:
+    """Run until it returns, or until `grace_s` after a signal; None: as long as it takes, for what runs until Ctrl-C.
+
+    `quiet`: log from warnings up, unless the environment says otherwise.
+    """
     from streamgauge.lifecycle import run as run_until_done
     from streamgauge.telemetry import set_up_logging
 
     as_set = load(LogSettings)
     set_up_logging(as_set if "level" in as_set.model_fields_set or not quiet else load(LogSettings, level="warning"))
-    run_until_done(work)
+    run_until_done(work, grace_s=grace_s)
 
 
-def run_on_kafka(bootstrap_servers: str | None, work: KafkaWork, *, quiet: bool = True) -> None:
-    """Run what needs Kafka, with the settings of Kafka and of the topics."""
+def run_on_kafka(
+    bootstrap_servers: str | None, work: KafkaWork, *, quiet: bool = True, grace_s: float | None = 0.0
+) -> None:
+    """As `run`, with the settings of Kafka and of the topics."""
     kafka, topics = load(KafkaSettings, bootstrap_servers=bootstrap_servers), load(TopicSettings)
-    run(lambda stop: work(kafka, topics, stop), quiet=quiet)
+    run(lambda stop: work(kafka, topics, stop), quiet=quiet, grace_s=grace_s)
 
 
 def worker_group(group: str | None) -> str:
@@ -67,3 +72,8 @@ def line_out(line: str) -> bool:
 def close_standard_output() -> None:
     """Nobody reads it any more; what is still buffered must not fail when Python closes the stream."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def harmless(line: str) -> str:
+    """Without what would steer a terminal, or look like another line: ids and values are written by strangers."""
+    return "".join(char if char.isprintable() else f"\\x{ord(char):02x}" for char in line)

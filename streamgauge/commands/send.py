@@ -10,6 +10,8 @@ from streamgauge.settings import TopicSettings, load
 
 app = typer.Typer()
 
+GRACE_S = 5.0
+"""After a signal, to say how much was sent: longer than the publisher waits for what is on its way."""
 TABLES = "csv, tsv, json or jsonl, also .gz"
 
 
@@ -38,7 +40,11 @@ def produce(
 
     pace, given = Pace(rate), given_texts(texts or [], file, skip, load(TopicSettings).max_message_bytes)
     tell = line_out if texts else None
-    run_on_kafka(bootstrap_servers, lambda kafka, topics, stop: publish_texts(kafka, topics, given, pace, tell, stop))
+    run_on_kafka(
+        bootstrap_servers,
+        lambda kafka, topics, stop: publish_texts(kafka, topics, given, pace, tell, stop),
+        grace_s=GRACE_S,
+    )
 
 
 @app.command(
@@ -65,4 +71,8 @@ def feedback(
     from producer.labels import read_map
 
     meant, given = read_map(label_map), given_labels(message_id, label, source, file)
-    run_on_kafka(bootstrap_servers, lambda kafka, topics, stop: publish_labels(kafka, topics, given, meant, stop))
+    run_on_kafka(
+        bootstrap_servers,
+        lambda kafka, topics, stop: publish_labels(kafka, topics, given, meant, stop),
+        grace_s=GRACE_S,
+    )

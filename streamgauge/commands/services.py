@@ -28,7 +28,12 @@ def worker(
     from worker.settings import WorkerSettings
 
     settings = load(WorkerSettings, group=group, start_from=start_from, model_dir=model_dir, http_port=http_port)
-    run_on_kafka(bootstrap_servers, lambda kafka, topics, stop: serve(kafka, topics, settings, stop), quiet=False)
+    run_on_kafka(
+        bootstrap_servers,
+        lambda kafka, topics, stop: serve(kafka, topics, settings, stop),
+        quiet=False,
+        grace_s=None,
+    )
 
 
 @app.command(epilog="Examples:  streamgauge listen -b kafka:9092 --http-port 8002   |   streamgauge listen --shard 0/2")
@@ -47,4 +52,9 @@ def listen(
     from feedback_listener.settings import ListenerSettings
 
     settings = load(ListenerSettings, shard=shard, store=store, http_port=http_port)
-    run_on_kafka(bootstrap_servers, lambda kafka, topics, stop: serve(kafka, topics, settings, stop), quiet=False)
+    run_on_kafka(
+        bootstrap_servers,
+        lambda kafka, topics, stop: serve(kafka, topics, settings, stop),
+        quiet=False,
+        grace_s=None,
+    )

@@ -1,6 +1,5 @@
 """Throughput and latency of the past, from the metrics topic alone: what `streamgauge stats` shows."""
 
-import asyncio
 import math
 import re
 from collections import Counter
@@ -10,17 +9,16 @@ from datetime import UTC, datetime
 from typing import Literal
 
 import msgspec
-from aiokafka import AIOKafkaConsumer
 from rich.console import Console
 from rich.table import Table
 
-from streamgauge.commands.reading import reader, unless_stopped
-from streamgauge.errors import Stopped
+from streamgauge.commands.reading import reader
 from streamgauge.events import Covered, TransactionMeasured, decode_measurement
+from streamgauge.kafka import answered
 from streamgauge.settings import KafkaSettings, TopicSettings
+from streamgauge.topic_reading import polls_up_to
 
 By = Literal["time", "worker", "partition", "model"]
-POLL_MS = 1000
 PIPE_CHARS = 160
 COLUMNS = {
     "records": "records",
@@ -161,20 +159,13 @@ class Stats:
         return min(begins_s + self._every_s, self._all.last_s) - max(begins_s, self._all.first_s)
 
 
-async def collect(
-    kafka: KafkaSettings, topics: TopicSettings, since_ms: int, stats: Stats, stop: asyncio.Event
-) -> None:
-    """Add every metric event since then, up to the end of the topic as it is now. Raises Stopped."""
+async def collect(kafka: KafkaSettings, topics: TopicSettings, since_ms: int, stats: Stats) -> None:
+    """Add every metric event since then, up to the end of the topic as it is now."""
     async with reader(kafka, topics.metrics, since_ms) as consumer:
-        if not await unless_stopped(_add_to_the_end(consumer, stats), stop):
-            raise Stopped("stopped before the end of the topic")
-
-
-async def _add_to_the_end(consumer: AIOKafkaConsumer, stats: Stats) -> None:
-    ends = await consumer.end_offsets(consumer.assignment())
-    while any([await consumer.position(tp) < end for tp, end in ends.items()]):
-        for records in (await consumer.getmany(timeout_ms=POLL_MS)).values():
-            add_all(stats, (record.value for record in records))
+        ends = await answered(kafka, consumer.end_offsets(consumer.assignment()), "ends were asked for")
+        async for polled in polls_up_to(consumer, ends, kafka):
+            for records in polled.values():
+                add_all(stats, (record.value for record in records))
 
 
 def add_all(stats: Stats, values: Iterable[bytes | None]) -> None:
@@ -182,7 +173,7 @@ def add_all(stats: Stats, values: Iterable[bytes | None]) -> None:
     for value in values:
         try:
             stats.add(decode_measurement(value or b""))
-        except (msgspec.MsgspecError, ValueError):
+        except (msgspec.MsgspecError, ValueError, OverflowError):
             continue
 
 

@@ -1,19 +1,17 @@
 """One line a record of an output topic, live: what `streamgauge tail` shows. Never a text, unless it is asked for."""
 
-import asyncio
 import sys
 from collections.abc import Callable
 from typing import Any
 
 import msgspec
-from aiokafka import AIOKafkaConsumer
 
-from streamgauge.commands.reading import reader, unless_stopped
-from streamgauge.commands.running import close_standard_output
+from streamgauge.commands.reading import reader
+from streamgauge.commands.running import close_standard_output, harmless
 from streamgauge.events import CONNECT_ERRORS, decode_measurement, decode_prediction, last_header
 from streamgauge.settings import KafkaSettings
+from streamgauge.topic_reading import polls
 
-POLL_MS = 1000
 MAX_SHOWN_CHARS = 2000
 
 
@@ -54,24 +52,12 @@ def _bytes(value: bytes | None) -> str:
     return "null" if value is None else value[:MAX_SHOWN_CHARS].decode(errors="backslashreplace")
 
 
-def harmless(line: str) -> str:
-    """Without what would steer a terminal, or look like another line: ids and values are written by strangers."""
-    return "".join(char if char.isprintable() else f"\\x{ord(char):02x}" for char in line)
-
-
-async def tail(
-    kafka: KafkaSettings, topic: str, since_ms: int | None, line_of: Callable[[Any], str], stop: asyncio.Event
-) -> None:
-    """Print records as they are committed, until `stop` is set or nobody reads any more."""
+async def tail(kafka: KafkaSettings, topic: str, since_ms: int | None, line_of: Callable[[Any], str]) -> None:
+    """Print records as they are committed, until nobody reads any more."""
     async with reader(kafka, topic, since_ms) as consumer:
-        await unless_stopped(_print(consumer, line_of), stop)
-
-
-async def _print(consumer: AIOKafkaConsumer, line_of: Callable[[Any], str]) -> None:
-    while True:
-        for records in (await consumer.getmany(timeout_ms=POLL_MS)).values():
+        async for polled in polls(consumer):
             try:
-                for record in records:
+                for record in (record for records in polled.values() for record in records):
                     print(harmless(_line(record, line_of)))  # noqa: T201 - this is the output
                 sys.stdout.flush()
             except BrokenPipeError:

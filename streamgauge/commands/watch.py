@@ -27,19 +27,19 @@ def tail(
     """Show results, metric events or dead letters as they are committed, a line each, until Ctrl-C."""
     from streamgauge.commands import tail as module
     from streamgauge.commands.reading import moment_ms
-    from streamgauge.lifecycle import clock_ms
+    from streamgauge.lifecycle import clock_ms, unless_stopped
 
     since_ms = moment_ms(since, clock_ms()) if since else None
 
     async def show(kafka: KafkaSettings, topics: TopicSettings, stop: asyncio.Event) -> None:
         topic, line_of = {
-            "results": (topics.results, lambda record: module.result_line(record.value)),
-            "metrics": (topics.metrics, lambda record: module.metric_line(record.value)),
+            "results": (topics.results, lambda record: module.result_line(record.value or b"")),
+            "metrics": (topics.metrics, lambda record: module.metric_line(record.value or b"")),
             "dead-letters": (topics.dead_letter, lambda record: module.dead_letter_line(record, with_value=values)),
         }[what]
-        await module.tail(kafka, topic, since_ms, line_of, stop)
+        await unless_stopped(stop, module.tail(kafka, topic, since_ms, line_of))
 
-    run_on_kafka(bootstrap_servers, show)
+    run_on_kafka(bootstrap_servers, show, grace_s=None)
 
 
 @app.command(
@@ -62,9 +62,7 @@ def stats(
     from streamgauge.lifecycle import clock_ms
 
     since_ms, collected = moment_ms(since, clock_ms()), module.Stats(by, seconds(every))
-    run_on_kafka(
-        bootstrap_servers, lambda kafka, topics, stop: module.collect(kafka, topics, since_ms, collected, stop)
-    )
+    run_on_kafka(bootstrap_servers, lambda kafka, topics, _stop: module.collect(kafka, topics, since_ms, collected))
     rows = collected.rows()
     if as_json:
         typer.echo(json.dumps(rows))

@@ -27,8 +27,10 @@ CELL = tuple[str, str, str]
 PASSING = ("streamgauge_listener_time_seconds", "streamgauge_listener_store_bytes", "streamgauge_listener_lag_records")
 
 
-def result(message_id: str, predicted: str = "POSITIVE", model: str = "1") -> bytes:
-    scores = dict.fromkeys(("NEGATIVE", "POSITIVE"), 0.1) | {predicted: 0.9}
+def result(
+    message_id: str, predicted: str = "POSITIVE", model: str = "1", classes: Sequence[str] = ("NEGATIVE", "POSITIVE")
+) -> bytes:
+    scores = dict.fromkeys(classes, 0.1) | {predicted: 0.9}
     return encode(
         Prediction(
             id=message_id,
@@ -159,6 +161,23 @@ async def test_committed_records_count_once_in_whatever_order_they_come(kafka: K
         assert listener.live() is None
         async with listening(stream) as (_later, its_registry):
             assert exported(its_registry) == exported(registry)
+
+
+@pytest.mark.parametrize("classes", [("neg", "neu", "pos"), ("0", "1", "2", "3", "4")], ids=["words", "stars"])
+async def test_the_classes_are_those_of_the_results(kafka: Kafka, classes: tuple[str, ...]) -> None:
+    """Whatever a model calls its classes; a label that is none of them judges nothing, and is counted and logged."""
+    stream = await Stream.create(kafka.bootstrap_servers)
+    await predict(stream, [result(f"m{n}", predicted, classes=classes) for n, predicted in enumerate(classes)])
+    await give_feedback(stream, *(label(f"m{n}", expected) for n, expected in enumerate(classes)))
+    await give_feedback(
+        stream, label("m0", classes[-1].upper() + "!"), label("m1", classes[0]), label("m0", "POSITIVE")
+    )
+    async with listening(stream) as (_listener, registry):
+        right = {("m@1", name, name): 1 for name in classes if name != classes[1]}
+        assert matrix(registry) == right | {("m@1", classes[0], classes[1]): 1}
+        assert total(registry, "prediction_labels", outcome="unknown_class") == 2
+        accuracy = registry.get_sample_value("ml_model_accuracy", {"model": "m@1", "window": "5m"})
+        assert accuracy == pytest.approx((len(classes) - 1) / len(classes))
 
 
 async def test_partitions_that_are_added_are_read(kafka: Kafka, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,8 +2,9 @@
 
     python -m tests.faults.soak --records 1000000 --faults 200 --nodes 3 --seed 7 --json
 
-Exits with 0 when nothing was lost, doubled, wrong or out of order, the group ended well, and the run tested something:
-some transactions were aborted or fenced. Else with 1, and the folder with all logs is kept.
+Exits with 0 when nothing was lost, doubled, wrong or out of order, the group ended well, each partition was read again
+soon after each fault, and the run tested something: some transactions were aborted or fenced. Else with 1, and the
+folder with all logs is kept.
 """
 
 import argparse
@@ -121,7 +122,8 @@ async def soak(options: Options, folder: Path) -> Report:
             node.kill()
         await asyncio.to_thread(embedded.stop)
     counts = failed_transactions(folder)
-    report.aborted, report.fenced = counts["aborted"], counts["fenced"]
+    report.aborted, report.fenced, report.split = counts["aborted"], counts["fenced"], counts["differ"]
+    report.silence_max_s = round(max(report.silences_s, default=0.0), 1)
     report.records_per_s = round(report.records / report.duration_s, 1)
     sum_up(Counter(deal(options)), flow.strikes, report)
     return report
@@ -243,7 +245,7 @@ def main() -> int:
     if report.passed and not keep:
         shutil.rmtree(folder)
     elif not report.passed:
-        reason = "failed" if not report.verdict_is_clean else "proves nothing: no transaction was aborted or fenced"
+        reason = "failed" if not report.verdict_is_clean else "silent for too long, or no transaction failed"
         print(f"{reason}; logs: {folder}")
     if as_json:
         print(msgspec.json.encode(report).decode())

@@ -7,6 +7,7 @@ session lasts; `produce_error`: a topic that refuses records) that time does not
 import asyncio
 import random
 import signal
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
@@ -57,10 +58,13 @@ class Faults:
         self.running.append(kind)
         before = len(self.flow.strikes)
         await {**WORKER_FAULTS, **BROKER_FAULTS}[kind](self)
+        ended_s, is_alone = time.monotonic(), len(self.running) == 1
         blows = [strike for strike in self.flow.strikes[before:] if strike.kind == kind]
         with suppress(TimeoutError):
             async with asyncio.timeout(STUCK_S):
                 await until(lambda: all(strike.recovery_s is not None for strike in blows))
+        if is_alone and len(self.running) == 1:
+            self.findings.silences_s.append(time.monotonic() - ended_s)
         self.running.remove(kind)
 
     async def _post(self) -> Post:

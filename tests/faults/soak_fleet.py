@@ -31,6 +31,8 @@ class Findings:
     """What fails the run."""
     exits: list[str] = field(default_factory=list)
     """Replicas that ended by themselves: an orchestrator starts them again, and somebody should ask why."""
+    silences_s: list[float] = field(default_factory=list)
+    """From the end of each fault that was alone until each partition had shown results of later inputs."""
 
 
 class Post:
@@ -110,7 +112,9 @@ class Post:
 
 
 def failed_transactions(log_dir: Path) -> Counter[str]:
-    """From the workers' logs: how many transactions failed as `fenced`, and how many as `aborted`."""
+    """From the workers' logs: how many transactions failed, as `fenced` or `aborted`, and how many openings found that
+    the outputs and the committed offset `differ`.
+    """
     counts: Counter[str] = Counter()
     for path in log_dir.glob("*.log"):
         with path.open() as lines:
@@ -118,4 +122,5 @@ def failed_transactions(log_dir: Path) -> Counter[str]:
                 if '"transaction.failed"' in line:
                     error: str = json.loads(line)["error"]
                     counts["fenced" if error.startswith("ProducerFenced") else "aborted"] += 1
+                counts["differ"] += '"outputs.differ"' in line
     return counts

@@ -5,8 +5,11 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from tests.faults.soak_fleet import Findings
+from tests.faults.soak_fleet import SETTINGS, Findings
 from tests.faults.soak_stream import Strike
+
+GOAL_S: float = SETTINGS["session_timeout_s"] + 5
+"""From the end of the last fault until each partition is read again."""
 
 
 @dataclass(kw_only=True)
@@ -29,6 +32,9 @@ class Report(Findings):
 
     Other faults may have struck meanwhile; the time that a fault holds output back by its nature is left out.
     """
+    split: int = 0
+    """Openings that found outputs which differed from the committed offset: transactions that brokers had split."""
+    silence_max_s: float = 0.0
     duration_s: float = 0.0
     records_per_s: float = 0.0
     kinds: dict[str, dict[str, float]] = field(default_factory=dict)
@@ -40,8 +46,8 @@ class Report(Findings):
 
     @property
     def passed(self) -> bool:
-        """Clean, and it tested something."""
-        return self.verdict_is_clean and self.aborted + self.fenced > 0
+        """Clean, not silent for too long, and it tested something."""
+        return self.verdict_is_clean and self.aborted + self.fenced > 0 and self.silence_max_s <= GOAL_S
 
 
 def sum_up(faults: Counter[str], strikes: Sequence[Strike], report: Report) -> None:
@@ -60,13 +66,16 @@ def sum_up(faults: Counter[str], strikes: Sequence[Strike], report: Report) -> N
     report.recovery_max_s = max((each["recovery_max_s"] for each in report.kinds.values()), default=0.0)
 
 
+LISTS = ("kinds", "problems", "exits", "silences_s")
+
+
 def table(report: Report) -> str:
     """For people."""
     lines = [f"{'fault':14} {'count':>6} {'blows':>6} {'median s':>9} {'longest s':>10}"]
     for kind, each in report.kinds.items():
         cells = [each["faults"], each["blows"], each["recovery_median_s"], each["recovery_max_s"]]
         lines.append("{:14} {:6} {:6} {:9.2f} {:10.2f}".format(kind, *cells))
-    plain = {name: value for name, value in vars(report).items() if name not in ("kinds", "problems", "exits")}
+    plain = {name: value for name, value in vars(report).items() if name not in LISTS}
     lines += [f"{name:14} {value}" for name, value in plain.items()]
     lines += [f"ended by itself: {line}" for line in report.exits]
     return "\n".join([*lines, *(f"problem: {line}" for line in report.problems)])

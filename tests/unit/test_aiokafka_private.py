@@ -1,11 +1,12 @@
 """The private parts of aiokafka that are used are there in the installed version, and do what they are used for."""
 
+import asyncio
 from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.client import ConnectionGroup
+from aiokafka.conn import CloseReason
 from aiokafka.consumer import fetcher
 from aiokafka.errors import KafkaError
 from aiokafka.protocol.group import HeartbeatRequest, JoinGroupRequest
@@ -101,29 +102,51 @@ async def test_a_producers_batch_takes_any_header_name() -> None:
     await close_producer(producer)
 
 
-async def test_joins_may_take_longer_than_other_requests(monkeypatch: pytest.MonkeyPatch) -> None:
-    """While a join is sent its connection's timeout is the longer one; any other request has the client's."""
-    consumer = AIOKafkaConsumer(bootstrap_servers="127.0.0.1:1", group_id="g", request_timeout_ms=5_000)
-    client, used_s = consumer._client, []
+class SilentConnection:
+    """A connection to a broker that never answers."""
 
-    class Connection:
-        """What a client keeps of each broker."""
+    def __init__(self) -> None:
+        self._request_timeout = 0.01
+        self.waited_s: list[float] = []
+        self.closed_for: list[CloseReason] = []
 
-        _request_timeout = 5.0
+    def send(self, _request: object) -> Any:
+        self.waited_s.append(self._request_timeout)
+        return asyncio.wait_for(asyncio.get_running_loop().create_future(), self._request_timeout)
 
-    async def send(node_id: int, _request: object, *, group: ConnectionGroup) -> None:
-        used_s.append(client._conns[node_id, group]._request_timeout)
+    def close(self, reason: CloseReason) -> None:
+        self.closed_for.append(reason)
 
-    async def ready(_node_id: int, **_: object) -> bool:
-        return True
 
-    client._conns[1, ConnectionGroup.COORDINATION] = Connection()
-    monkeypatch.setattr(client, "send", send)
-    monkeypatch.setattr(client, "ready", ready)
-    private.wait_longer_for_joins(consumer, 17.0)
+async def test_requests_are_bounded_and_joins_take_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever was sent, its connection is closed when no answer comes; a join alone is waited for longer."""
+    consumer, connection = AIOKafkaConsumer(bootstrap_servers="127.0.0.1:1", group_id="g"), SilentConnection()
+
+    async def connect(_node_id: int, **_: object) -> SilentConnection:
+        return connection
+
+    monkeypatch.setattr(consumer._client, "_get_conn", connect)
+    private.bound_requests(consumer, 5.0, join_s=0.02)
+    assert consumer._client._request_timeout_ms == 5_000
     join = JoinGroupRequest("g", 10_000, 15_000, "", "", "consumer", [])
     for request in (HeartbeatRequest("g", 1, "m"), join, HeartbeatRequest("g", 1, "m")):
-        await client.send(1, request, group=ConnectionGroup.COORDINATION)
-    assert used_s == [5.0, 17.0, 5.0]
-    client._conns.clear()
+        with pytest.raises(TimeoutError):
+            await (await consumer._client._get_conn(1)).send(request)
+    assert connection.waited_s == [0.01, 0.02, 0.01]
+    assert connection.closed_for == [CloseReason.CONNECTION_TIMEOUT] * 3
     await consumer.stop()
+
+
+@pytest.mark.parametrize("kind", [AIOKafkaAdminClient, AIOKafkaConsumer, AIOKafkaProducer])
+async def test_every_kind_of_client_can_be_bounded(kind: Any) -> None:
+    """Each keeps its connections in a client of its own."""
+    owner = kind(bootstrap_servers="127.0.0.1:1")
+    private.bound_requests(owner, 5.0)
+    client = owner.client if kind is AIOKafkaProducer else owner._client
+    assert client._request_timeout_ms == 5_000
+    await (owner.close() if kind is AIOKafkaAdminClient else owner.stop())
+
+
+def test_the_task_that_fetches_can_be_asked_for() -> None:
+    """It runs while the consumer does."""
+    assert isinstance(fetcher.Fetcher.error_future, property)

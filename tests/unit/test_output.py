@@ -28,7 +28,7 @@ def scored(
 ) -> Scored:
     headers = [("traceparent", b"old"), ("traceparent", traceparent)] if traceparent else []
     record = FakeRecord(b"SECRET", offset=offset, headers=headers)
-    text = Encoded(record, f"id-{offset}", {"shop": 1}, [1, 2, 3], truncated, 0.001, 0.0)
+    text = Encoded(record, f"id-{offset}", b'{"shop": 1}', [1, 2, 3], truncated, 0.001, 0.0)
     return Scored(text, model, [1 - positive, positive], queue_s=0.02, infer_s=0.004, padded_tokens=5, scored_at_s=1.0)
 
 

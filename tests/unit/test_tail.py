@@ -2,7 +2,8 @@
 
 import pytest
 
-from streamgauge.commands.tail import dead_letter_line, harmless, metric_line, result_line
+from streamgauge.commands.running import harmless
+from streamgauge.commands.tail import dead_letter_line, metric_line, result_line
 from streamgauge.events import Reason
 from tests.records import FakeRecord
 from tests.unit.test_output import ORIGIN, TOPICS, scored

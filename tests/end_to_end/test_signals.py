@@ -1,0 +1,136 @@
+"""A signal ends every command at once, and every wait for Kafka ends at the deadline that the user has set."""
+
+import asyncio
+import re
+import signal
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from streamgauge.broker.embedded import EmbeddedKafka
+from tests.cluster import Stream
+from tests.end_to_end.test_commands import QUIET_ENVIRONMENT, environment_of
+from tests.oracle import Input
+
+AT_ONCE_S = 10.0
+"""Far less than the minute for which an unreachable broker is waited for; a busy machine needs some seconds."""
+
+
+class SilentPort:
+    """Accepts connections, and never answers: a firewall, or another service."""
+
+    def __init__(self) -> None:
+        self.was_reached = asyncio.Event()
+        self.address = ""
+
+    @asynccontextmanager
+    async def listening(self) -> AsyncIterator["SilentPort"]:
+        connections = []
+
+        async def accept(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            connections.append(writer)
+            self.was_reached.set()
+
+        server = await asyncio.start_server(accept, "127.0.0.1", 0)
+        self.address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        yield self
+        server.close()
+        for writer in connections:
+            writer.close()
+            await writer.wait_closed()
+
+
+async def start(*command: str, **environment: str) -> Process:
+    return await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "streamgauge", *command, env=QUIET_ENVIRONMENT | environment, stdout=PIPE, stderr=PIPE
+    )
+
+
+async def ended(process: Process) -> tuple[int | None, str]:
+    """Exit code and standard error of a process that ends at once."""
+    try:
+        async with asyncio.timeout(AT_ONCE_S):
+            _output, errors = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+    return process.returncode, errors.decode()
+
+
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [
+        ("worker --http-port 0", 0),
+        ("listen --http-port 0", 0),
+        ("tail results", 0),
+        ("produce x", 1),
+        ("feedback a/b POSITIVE", 1),
+        ("stats", 143),
+        ("topics create", 143),
+        ("skip sentiment.input:0:0", 143),
+        ("replay --reason skipped", 143),
+    ],
+)
+async def test_a_signal_ends_a_command_that_waits_for_kafka(command: str, code: int) -> None:
+    """Services end with 0, commands as shells have it; those that send say that nothing was sent."""
+    async with SilentPort().listening() as port:
+        process = await start(*command.split(), STREAMGAUGE_KAFKA_BOOTSTRAP_SERVERS=port.address)
+        await port.was_reached.wait()
+        process.send_signal(signal.SIGTERM)
+        returned, errors = await ended(process)
+    assert (returned, "Traceback" in errors) == (code, False), errors
+
+
+async def test_a_port_that_never_answers_is_given_up_at_the_deadline() -> None:
+    """It is not a client's 40 s, but the user's `connect_timeout_s` that counts."""
+    async with SilentPort().listening() as port:
+        process = await start(
+            *("topics", "create"),
+            STREAMGAUGE_KAFKA_BOOTSTRAP_SERVERS=port.address,
+            STREAMGAUGE_KAFKA_CONNECT_TIMEOUT_S="0.5",
+        )
+        await port.was_reached.wait()
+        code, errors = await ended(process)
+    assert (code, f"no Kafka broker answered at {port.address} within 0.5 s" in errors) == (1, True), errors
+
+
+async def test_worker_and_tail_end_in_peace_after_the_broker_has_gone() -> None:
+    """SIGTERM then gives exit code 0, without a traceback."""
+    broker = EmbeddedKafka()
+    await asyncio.to_thread(broker.start)
+    processes = []
+    try:
+        stream = await Stream.create(broker.bootstrap_servers)
+        settings = environment_of(stream)
+        worker = await start("worker", "--http-port", "0", **settings)
+        tail = await start("tail", "results", "--from", "earliest", **settings)
+        processes = [worker, tail]
+        await stream.publish([Input(b"what a lovely film", 0)])
+        assert tail.stdout
+        assert b"POSITIVE" in await tail.stdout.readline()
+    finally:
+        await asyncio.to_thread(broker.stop)
+        for process in processes:
+            process.send_signal(signal.SIGTERM)
+    for process in processes:
+        code, errors = await ended(process)
+        assert (code, "Traceback" in errors) == (0, False), errors
+
+
+async def test_a_broker_that_cannot_make_its_transaction_log_is_refused_by_name() -> None:
+    """The commonest mistake with one broker: three replicas of its own topics. Each command says so at once."""
+    setting = "transaction.state.log.replication.factor"
+    broker = EmbeddedKafka(settings={setting: "3"})
+    await asyncio.to_thread(broker.start)
+    try:
+        for command in ("topics create", "skip sentiment.input:0:0", "replay --reason skipped", "worker --http-port 0"):
+            process = await start(*command.split(), STREAMGAUGE_KAFKA_BOOTSTRAP_SERVERS=broker.bootstrap_servers)
+            async with asyncio.timeout(30):
+                _output, errors = await process.communicate()
+            assert process.returncode == 2, errors.decode()
+            assert re.search(rf"__transaction_state: their setting {setting} is 3, but there are 1", errors.decode())
+    finally:
+        await asyncio.to_thread(broker.stop)
