@@ -114,9 +114,15 @@ async def _closed(closing: Awaitable[Any], within_s: float = CLOSE_TIMEOUT_S) ->
 
     A frozen broker would be waited for; and of a broker that has gone, tasks that aiokafka itself has cancelled.
     """
-    with suppress(TimeoutError):
+    try:
         async with asyncio.timeout(within_s):
-            await asyncio.gather(closing, return_exceptions=True)
+            await closing
+    except (TimeoutError, KafkaError):
+        pass
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
 
 
 def jittered(backoff_s: float) -> float:

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from streamgauge.commands.running import Bootstrap, Group, run_on_kafka, worker_group
-from streamgauge.errors import ConfigurationError
+from streamgauge.errors import ConfigurationError, StreamgaugeError
 from streamgauge.settings import KafkaSettings, TopicSettings
 
 app = typer.Typer()
@@ -91,10 +91,14 @@ def skip(
 def replay(
     reason: Annotated[list[str], typer.Option(help="Which dead letters, by __connect.errors.exception.class.name.")],
     group: Group = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count them.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go, and what would not.")] = False,
     bootstrap_servers: Bootstrap = None,
 ) -> None:
-    """Publish dead letters back to where they came from, with their ids; each once, however often this is run."""
+    """Publish dead letters back to where they came from, with their ids; each once, however often this is run.
+
+    What cannot go back is named with the reason, and passed by this run and all later ones: look at --dry-run first.
+    Exit code 1 if there was any. A record that is refused again after its replay is not replayed a second time.
+    """
     from streamgauge.events import Reason
     from worker.replay import replay as replay_letters
 
@@ -104,7 +108,15 @@ def replay(
     reasons, of_workers = [Reason(name) for name in reason], worker_group(group)
 
     async def publish(kafka: KafkaSettings, topics: TopicSettings, _stop: asyncio.Event) -> None:
-        async for name, count in replay_letters(kafka, topics, of_workers, reasons, dry_run=dry_run):
-            typer.echo(f"{'would replay' if dry_run else 'replayed'} {count} dead letters: {name}")
+        passed = 0
+        async for done in replay_letters(kafka, topics, of_workers, reasons, dry_run=dry_run):
+            for letter in done.passed:
+                typer.echo(f"{'would pass' if dry_run else 'passed'} {letter.position}: {letter.why}")
+            typer.echo(f"{'would replay' if dry_run else 'replayed'} {done.records} dead letters: {done.reason.value}")
+            passed += len(done.passed)
+        if passed and not dry_run:
+            raise StreamgaugeError(
+                f"dead letters that could not go back: {passed}; each is named above, with what to do"
+            )
 
     run_on_kafka(bootstrap_servers, publish)
