@@ -17,7 +17,8 @@ SERVICES: dict[Name, type[ServiceSettings]] = {"worker": WorkerSettings, "listen
 def answers(only: Name | None, path: str, timeout_s: float) -> dict[Name, str]:
     """What the services say, by name; `only` None: those that listen on their configured port.
 
-    Raises ConfigurationError for a time that is none, StreamgaugeError when one says that it is not well, or when nobody answers.
+    Raises StreamgaugeError when one says that it is not well, or when nobody answers; ConfigurationError for a timeout
+    that no socket takes.
     """
     if not 0 < timeout_s <= MAX_TIMEOUT_S:  # nor NaN
         raise ConfigurationError(f"--timeout-s must be above 0, at most {MAX_TIMEOUT_S}")
