@@ -2,14 +2,35 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --constraint constraints.txt
+COMPOSE ?= docker compose
+FILES ?= docker-compose.yml
+compose = $(COMPOSE) $(addprefix --file ,$(FILES)) $(addprefix --profile ,$(PROFILES))
+LOCK := uv pip compile --quiet --universal --python-version 3.11 --only-binary :all: --generate-hashes \
+	--no-annotate --no-emit-index-url --constraint constraints.txt
 
-.PHONY: help demo test test-export soak bench lint clean
+.PHONY: help demo up scale down where test test-export soak bench lint lock clean
 
 help:  ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
 demo: .venv/demo  ## Kafka, worker, listener and producer with a live view; ARGS="--duration 30 --rate 200 --input FILE"
 	@$(BIN)/streamgauge demo $(ARGS)
+
+up:  ## The stack in containers; PROFILES="demo ui lag", FILES="docker-compose.yml infra/compose/redpanda.yml"
+	$(compose) up --detach --wait --build
+	@$(MAKE) --no-print-directory where
+
+scale:  ## So many workers: make scale N=3
+	$(compose) up --detach --wait --no-deps --no-recreate --scale worker=$(N) worker
+	@$(MAKE) --no-print-directory where
+
+down:  ## End the stack; ARGS=--volumes also throws its data away
+	$(COMPOSE) $(addprefix --file ,$(FILES)) --profile '*' down --remove-orphans $(ARGS)
+
+where:
+	@echo "Dashboards  http://localhost:3000  Prometheus :9090, Alertmanager :9093, alerts as delivered :9094, mail :8025"
+	@echo "Texts       localhost:9092         or: $(COMPOSE) exec worker streamgauge produce 'what a lovely film'"
+	@echo "Results     $(COMPOSE) exec worker streamgauge tail results"
 
 test: .venv/dev  ## Everything that can run on this machine; ARGS="-k NAME" for a part
 	$(BIN)/python -m pytest $(ARGS)
@@ -28,6 +49,10 @@ lint: .venv/dev  ## Style, types and import rules
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+lock:  ## What the image installs, with hashes, from constraints.txt; needs uv (pip install uv)
+	UV_CUSTOM_COMPILE_COMMAND="make lock" $(LOCK) pyproject.toml --output-file infra/docker/requirements.txt
+	echo 'hatchling>=1.27' | UV_CUSTOM_COMPILE_COMMAND="make lock" $(LOCK) - --output-file infra/docker/requirements-build.txt
 
 clean:  ## Remove the virtual environment and all caches of tools
 	rm -rf .venv .venv-export .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

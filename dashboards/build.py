@@ -1,6 +1,7 @@
-"""Writes what is generated: the dashboards as JSON. `python -m dashboards.build`; a test compares."""
+"""Writes what is generated: dashboards as JSON, rules for Kubernetes. `python -m dashboards.build`; a test compares."""
 
 import json
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from dashboards import metrics_table, model_monitoring, operations
 from dashboards.panels import RUNBOOKS_UID, board, fill
 
 FOLDER = Path(__file__).parent
+KUBERNETES_RULES = FOLDER.parent / "infra" / "kubernetes" / "components" / "monitoring" / "rules.yaml"
 
 
 def runbooks() -> dashboard.Dashboard:
@@ -31,6 +33,16 @@ def as_json(build: Callable[[], dashboard.Dashboard]) -> str:
     return json.dumps(json.loads(JSONEncoder().encode(build().build())), indent=1, sort_keys=True) + "\n"
 
 
+def prometheus_rules() -> str:
+    """The rules as the Prometheus operator takes them: an object a file, whose specification is that file."""
+    header = "# Generated from dashboards/rules by `python -m dashboards.build`.\n"
+    return header + "---\n".join(
+        "apiVersion: monitoring.coreos.com/v1\nkind: PrometheusRule\n"
+        f"metadata:\n  name: streamgauge-{path.stem}\nspec:\n{textwrap.indent(path.read_text(), '  ')}"
+        for path in sorted((FOLDER / "rules").glob("*.yml"))
+    )
+
+
 def generated() -> dict[Path, str]:
     """All generated files with their contents."""
     return {
@@ -38,6 +50,7 @@ def generated() -> dict[Path, str]:
         FOLDER / "streamgauge-operations.json": as_json(operations.build),
         FOLDER / "streamgauge-runbooks.json": as_json(runbooks),
         FOLDER / "METRICS.md": metrics_table.markdown(),
+        KUBERNETES_RULES: prometheus_rules(),
     }
 
 

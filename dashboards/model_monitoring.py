@@ -13,6 +13,7 @@ from dashboards.panels import (
     choice,
     datasource,
     fill,
+    firing_alerts,
     graph,
     number,
     rows,
@@ -34,7 +35,7 @@ def build() -> Dashboard:
         "Accuracy is from the recording rules, which add up partitions and copies of the listener. The window goes by "
         "when predictions were made; a label judges its prediction whenever it comes.",
     )
-    target.with_variable(datasource())
+    target.annotation(firing_alerts()).with_variable(datasource())
     target.with_variable(choice("model", "Model", "label_values(streamgauge_model_info, model)"))
     target.with_variable(choice("replica", "Replica", 'label_values(up{job="streamgauge-worker"}, instance)'))
     target.with_variable(window())

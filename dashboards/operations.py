@@ -12,6 +12,7 @@ from dashboards.panels import (
     choice,
     datasource,
     fill,
+    firing_alerts,
     graph,
     number,
     rows,
@@ -31,7 +32,7 @@ def build() -> Dashboard:
         "streamgauge-operations",
         "Replicas are scraped separately and added up here: counts before ratios.",
     )
-    target.with_variable(datasource())
+    target.annotation(firing_alerts()).with_variable(datasource())
     target.with_variable(choice("model", "Model", "label_values(streamgauge_model_info, model)"))
     target.with_variable(choice("replica", "Replica", 'label_values(up{job="streamgauge-worker"}, instance)'))
     target.with_variable(choice("partition", "Partition", "label_values(streamgauge_lag_records, partition)"))

@@ -154,6 +154,13 @@ def board(title: str, uid: str, description: str) -> dashboard.Dashboard:
     )
 
 
+def firing_alerts() -> dashboard.AnnotationQuery:
+    """What was firing, as marks on all graphs."""
+    marks = dashboard.AnnotationQuery().name("Alerts").datasource(DATASOURCE).enable(True).icon_color(RED)
+    marks.expr('ALERTS{alertname=~"Streamgauge.+", alertstate="firing"}').step("15s")
+    return marks.title_format("{{alertname}}").text_format("{{severity}}").tag_keys("severity,model")
+
+
 def datasource() -> dashboard.DatasourceVariable:
     """The variable that says which Prometheus."""
     return dashboard.DatasourceVariable("datasource").label("Prometheus").type("prometheus")

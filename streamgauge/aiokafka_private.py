@@ -5,7 +5,7 @@
 
 import asyncio
 import itertools
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -35,6 +35,14 @@ HEADERS_READ = 2 * MAX_HEADERS
 def fail_unsent(producer: AIOKafkaProducer, error: KafkaError) -> None:
     """Fail what waits to be sent: aiokafka keeps an idempotent producer's batch for ever, and `stop` waits for it."""
     producer._message_accumulator.fail_all(error)
+
+
+def batch_bytes(key: bytes | None, value: bytes | None, headers: Sequence[tuple[str, bytes | None]]) -> int:
+    """What a topic's `max.message.bytes` is compared with: the size of a batch of this record alone, uncompressed."""
+    builder = _DefaultRecordBatchBuilderPy(2, 0, 1, -1, -1, 0, 0)
+    builder.append(0, None, key, value, headers)
+    size: int = builder.size()
+    return size
 
 
 def sender_task(producer: AIOKafkaProducer) -> asyncio.Task[None] | None:

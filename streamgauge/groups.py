@@ -26,12 +26,16 @@ def transactional_id(group: str, partition: TopicPartition) -> str:
 
 
 @asynccontextmanager
-async def fenced_producer(kafka: KafkaSettings, group: str, tp: TopicPartition) -> AsyncIterator[AIOKafkaProducer]:
+async def fenced_producer(
+    kafka: KafkaSettings, group: str, tp: TopicPartition, max_batch_bytes: int = 16_384
+) -> AsyncIterator[AIOKafkaProducer]:
     """The one writer of `tp`'s progress in `group`, for as long as nobody else fences it.
 
     Raises StreamgaugeError when no coordinator answers within `connect_timeout_s`.
     """
-    producer = AIOKafkaProducer(transactional_id=transactional_id(group, tp), **client_options(kafka))
+    producer = AIOKafkaProducer(
+        transactional_id=transactional_id(group, tp), max_batch_size=max_batch_bytes, **client_options(kafka)
+    )
     try:
         await answered(kafka, producer.start(), f"earlier writers of {tp.topic}-{tp.partition} were fenced")
         yield producer

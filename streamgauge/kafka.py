@@ -114,12 +114,15 @@ async def _closed(closing: Awaitable[Any], within_s: float = CLOSE_TIMEOUT_S) ->
 
     A frozen broker would be waited for; and of a broker that has gone, tasks that aiokafka itself has cancelled.
     """
-    ending = asyncio.ensure_future(
-        closing
-    )  # before the timeout, even one of 0: what has begun to close knows that it has
-    with suppress(TimeoutError):
+    try:
         async with asyncio.timeout(within_s):
-            await asyncio.gather(ending, return_exceptions=True)
+            await closing
+    except (TimeoutError, KafkaError):
+        pass
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
 
 
 def jittered(backoff_s: float) -> float:

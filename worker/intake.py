@@ -14,6 +14,7 @@ from streamgauge.events import (
     TextSubmitted,
     encode,
 )
+from worker.dead_letters import first_position
 from worker.outcomes import Accepted, InputRecord, Refused
 
 
@@ -49,11 +50,8 @@ def _message_id(record: InputRecord, headers: Mapping[str, bytes | None]) -> str
     source, event_id = headers.get("ce_source"), headers.get("ce_id")
     if source and event_id:
         return _own_id(b"%s/%s" % (source, event_id))
-    if CONNECT_ERRORS + "offset" in headers:
-        first = dict(reversed(record.headers))
-        origin = [first.get(CONNECT_ERRORS + part) for part in ("topic", "partition", "offset")]
-        if all(origin):
-            return _own_id(b"-".join(part for part in origin if part))
+    if CONNECT_ERRORS + "offset" in headers and (first := first_position(record.headers)):
+        return _own_id(b"-".join(first))
     return f"{record.topic}-{record.partition}-{record.offset}"
 
 

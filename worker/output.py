@@ -9,7 +9,6 @@ from typing import Any
 import msgspec
 
 from streamgauge.events import (
-    CONNECT_ERRORS,
     MAX_HEADERS,
     CoveredByModel,
     Header,
@@ -18,7 +17,6 @@ from streamgauge.events import (
     ModelRef,
     Position,
     Prediction,
-    Reason,
     Timings,
     TransactionMeasured,
     cloud_event,
@@ -27,16 +25,9 @@ from streamgauge.events import (
     utc_now,
 )
 from streamgauge.settings import TopicSettings
+from worker.dead_letters import refusal_headers
 from worker.metrics import LATENCY_EDGES_S
 from worker.outcomes import Headers, InputRecord, Outcome, Refused, Scored, Visible, by_model
-
-CONNECTOR = "streamgauge"
-INTAKE, MODEL = "worker.intake", "worker.model"
-"""Who refused, in a dead letter's header `class.name`. On the wire, and so frozen, whatever our modules are called."""
-GROUP_HEADER = "streamgauge.group"
-"""Of a dead letter: the group that refused its record. Results tell it in `ce_source`, which a record may have too."""
-TIMESTAMP_HEADER = "streamgauge.source.timestamp_ms"
-"""Of a dead letter: its record's own timestamp. The letter's timestamp is the time at which it was written."""
 
 
 def ce_source(group: str) -> str:
@@ -137,25 +128,9 @@ def _position(record: InputRecord) -> Position:
 
 
 def _dead_letter(refused: Refused, origin: Origin, topic: str) -> OutputRecord:
-    """The record as it came, with Kafka Connect's error headers (KIP-298) appended; of too many headers the first."""
+    """The record as it came, of too many headers the first. Not its timestamp: retention goes by the broker's clock."""
     record = refused.record
-    errors = {
-        "topic": record.topic,
-        "partition": str(record.partition),
-        "offset": str(record.offset),
-        "connector.name": CONNECTOR,
-        "task.id": origin.instance,
-        "stage": "VALUE_CONVERTER" if refused.reason is not Reason.INFERENCE_FAILED else "TASK_PUT",
-        "class.name": INTAKE if refused.reason is not Reason.INFERENCE_FAILED else MODEL,
-        "exception.class.name": refused.reason.value,
-        "exception.message": refused.explanation,
-    }
-    headers = [
-        *record.headers[:MAX_HEADERS],
-        *((CONNECT_ERRORS + name, text.encode()) for name, text in errors.items()),
-        (GROUP_HEADER, origin.group.encode()),
-        (TIMESTAMP_HEADER, str(record.timestamp).encode()),
-    ]
+    headers = [*record.headers[:MAX_HEADERS], *refusal_headers(refused, origin.group, origin.instance)]
     return OutputRecord(topic, record.key, record.value, headers)
 
 

@@ -1,28 +1,48 @@
 """Publishes dead letters back to where they came from, with their ids, once each.
 
 How far the dead letters of one reason have been replayed is a consumer group's committed offset, moved in the same
-transaction that publishes them; so doing it twice, or being killed in the middle, publishes none twice.
+transaction that publishes them; so doing it twice, or being killed in the middle, publishes none twice. A dead letter
+that cannot go back is passed, and named with what to do about it: it must not hold up those behind it.
 """
 
 from collections.abc import AsyncIterator, Sequence
-from typing import Any
+from contextlib import AsyncExitStack
+from typing import Any, NamedTuple
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 
+from streamgauge.aiokafka_private import batch_bytes
 from streamgauge.coordination import check_coordination
-from streamgauge.events import CONNECT_ERRORS, Reason, last_header
+from streamgauge.events import CONNECT_ERRORS, MAX_HEADERS, Reason, last_header, utc_now
 from streamgauge.groups import committed_offset, fenced_producer
 from streamgauge.kafka import admin_client, answered
 from streamgauge.provisioning import check_exist
 from streamgauge.settings import KafkaSettings, TopicSettings
 from streamgauge.topic_reading import polls_up_to, topic_reader
 from streamgauge.topics import Topic
+from worker.dead_letters import POSITION, headers_back, number_in, was_replayed
 from worker.output import OutputRecord
-from worker.transaction import send_in_order
+from worker.transaction import MAX_BATCH_BYTES, send_in_order
 
-MAX_RECORDS = 500
+NOT_WHOLE = (Reason.UNREADABLE, Reason.TOO_MANY_HEADERS)
+"""Their dead letters hold no content, or not all headers."""
+
+
+class Passed(NamedTuple):
+    """A dead letter that stays where it is: `TOPIC:PARTITION:OFFSET`, and why."""
+
+    position: str
+    why: str
+
+
+class Replayed(NamedTuple):
+    """What became of the dead letters of one reason that had not been replayed yet."""
+
+    reason: Reason
+    records: int
+    passed: list[Passed]
 
 
 def replay_group(group: str, reason: Reason) -> str:
@@ -32,20 +52,20 @@ def replay_group(group: str, reason: Reason) -> str:
 
 async def replay(
     kafka: KafkaSettings, topics: TopicSettings, group: str, reasons: Sequence[Reason], *, dry_run: bool
-) -> AsyncIterator[tuple[Reason, int]]:
-    """Replay what has not been replayed yet; yields how many records each reason had."""
+) -> AsyncIterator[Replayed]:
+    """Replay what has not been replayed yet, reason by reason."""
     async with admin_client(kafka) as admin:
         await check_coordination(admin)
         existing = await check_exist(admin, [topics.dead_letter, topics.input])
         async with topic_reader(kafka) as consumer:
             for reason in reasons:
                 replayer = _Replayer(kafka, admin, consumer, replay_group(group, reason), existing[topics.input])
-                partitions = range(existing[topics.dead_letter].partitions)
-                counts = [
-                    await replayer.partition(TopicPartition(topics.dead_letter, number), reason, dry_run=dry_run)
-                    for number in partitions
-                ]
-                yield reason, sum(counts)
+                replayed = Replayed(reason, 0, [])
+                for number in range(existing[topics.dead_letter].partitions):
+                    tp = TopicPartition(topics.dead_letter, number)
+                    records, passed = await replayer.partition(tp, reason, dry_run=dry_run)
+                    replayed = Replayed(reason, replayed.records + records, replayed.passed + passed)
+                yield replayed
 
 
 class _Replayer:
@@ -61,42 +81,82 @@ class _Replayer:
     ) -> None:
         self._kafka, self._admin, self._consumer, self._group, self._target = kafka, admin, consumer, group, target
 
-    async def partition(self, tp: TopicPartition, reason: Reason, *, dry_run: bool) -> int:
+    async def partition(self, tp: TopicPartition, reason: Reason, *, dry_run: bool) -> tuple[int, list[Passed]]:
         """Replay one partition of the dead letters; the fence comes first, so that two replays do not both publish."""
-        if dry_run:
-            return await self._replay(tp, reason, None)
-        async with fenced_producer(self._kafka, self._group, tp) as producer:
+        async with AsyncExitStack() as stack:
+            producer = None
+            if not dry_run:
+                most = min(MAX_BATCH_BYTES, int(self._target.config["max.message.bytes"]))
+                producer = await stack.enter_async_context(fenced_producer(self._kafka, self._group, tp, most))
             return await self._replay(tp, reason, producer)
 
-    async def _replay(self, tp: TopicPartition, reason: Reason, producer: AIOKafkaProducer | None) -> int:
+    async def _replay(
+        self, tp: TopicPartition, reason: Reason, producer: AIOKafkaProducer | None
+    ) -> tuple[int, list[Passed]]:
         committed = await committed_offset(self._admin, self._group, tp)
         self._consumer.assign([tp])
         self._consumer.seek(tp, committed.offset if committed else 0)
         end = (await self._consumer.end_offsets([tp]))[tp]
-        count = 0
+        count, passed = 0, []
         async for polled in polls_up_to(self._consumer, {tp: end}, self._kafka):
-            chosen = [record for record in polled.get(tp, []) if self._is_ours(record, reason)]
-            count += len(chosen)
+            going: dict[int, list[OutputRecord]] = {}
+            for letter in polled.get(tp, []):
+                if not self._is_ours(letter, reason):
+                    continue
+                back, partition = record_back(letter, self._target), number_in(letter.headers, POSITION[1])
+                if why := why_not(letter, reason, self._target, back):
+                    passed.append(Passed(f"{tp.topic}:{tp.partition}:{letter.offset}", why))
+                else:
+                    going.setdefault(partition or 0, []).append(back)
+                    count += 1
             if producer:
-                publishing = self._publish(producer, tp, chosen, await self._consumer.position(tp))
+                publishing = self._publish(producer, tp, going, await self._consumer.position(tp))
                 await answered(self._kafka, publishing, "dead letters were published")
-        return count
+        return count, passed
 
-    def _is_ours(self, record: Any, reason: Reason) -> bool:
+    def _is_ours(self, letter: Any, reason: Reason) -> bool:
         """Of the reason, and from the topic that is replayed to: a record tells its last failure last."""
-        failed_for = last_header(record.headers, CONNECT_ERRORS + "exception.class.name")
-        came_from = last_header(record.headers, CONNECT_ERRORS + "topic")
-        return failed_for == reason.value.encode() and came_from == self._target.name.encode()
+        failed_for = last_header(letter.headers, CONNECT_ERRORS + "exception.class.name")
+        return failed_for == reason.value.encode() and _source(letter)[0] == self._target.name
 
     async def _publish(
-        self, producer: AIOKafkaProducer, tp: TopicPartition, records: Sequence[Any], next_offset: int
+        self,
+        producer: AIOKafkaProducer,
+        tp: TopicPartition,
+        by_partition: dict[int, list[OutputRecord]],
+        next_offset: int,
     ) -> None:
-        by_partition: dict[int, list[OutputRecord]] = {}
-        for record in records:
-            partition = int(last_header(record.headers, CONNECT_ERRORS + "partition") or b"0")
-            back = OutputRecord(self._target.name, record.key, record.value, list(record.headers))
-            by_partition.setdefault(partition, []).append(back)
         async with producer.transaction():
             for partition, own in by_partition.items():
                 await send_in_order(producer, self._target.name, partition, own)
             await producer.send_offsets_to_transaction({tp: OffsetAndMetadata(next_offset, "")}, self._group)
+
+
+def record_back(letter: Any, target: Topic) -> OutputRecord:
+    """The record that a dead letter was made of, for `target`."""
+    return OutputRecord(target.name, letter.key, letter.value, headers_back(letter.headers, utc_now()))
+
+
+def why_not(letter: Any, reason: Reason, target: Topic, back: OutputRecord) -> str | None:
+    """Why a dead letter cannot go back, with what to do; None: it can."""
+    source = ":".join(_source(letter))
+    partition, most = number_in(letter.headers, POSITION[1]), int(target.config["max.message.bytes"])
+    if reason in NOT_WHOLE:
+        return f"it is not the whole record, which still stands at {source}: read it there, and publish it anew"
+    if was_replayed(letter.headers):
+        return "it was replayed before, and refused again. Mend what refuses it, then publish it anew yourself"
+    if partition is None or partition >= target.partitions:
+        return f"it says that it came from {source}, and there is no such partition"
+    if len(back.headers) > MAX_HEADERS:
+        return f"with {len(back.headers)} headers it would be refused again. Publish it anew with fewer"
+    size = batch_bytes(back.key, back.value, back.headers)
+    if size > most:
+        return (
+            f"it takes {size} bytes, and {target.name} takes {most}. Publish it anew with less, or raise "
+            "max.message.bytes of that topic before a replay (--dry-run tells) and run: streamgauge topics create"
+        )
+    return None
+
+
+def _source(letter: Any) -> tuple[str, ...]:
+    return tuple((last_header(letter.headers, name) or b"?").decode(errors="replace") for name in POSITION)

@@ -18,8 +18,9 @@ from streamgauge.aiokafka_private import bound_requests
 from streamgauge.events import decode_measurement, decode_prediction, last_header
 from streamgauge.kafka import REQUEST_TIMEOUT_S, close_consumer, service_options
 from streamgauge.settings import KafkaSettings, TopicSettings
+from worker.dead_letters import GROUP_HEADER
 from worker.outcomes import Shown
-from worker.output import GROUP_HEADER, ce_source
+from worker.output import ce_source
 from worker.progress import Progress
 
 READERS = 4

@@ -5,9 +5,11 @@ import signal
 import sys
 from collections.abc import Sequence
 from io import TextIOWrapper
+from typing import Annotated
 
 import typer
 
+import streamgauge
 from streamgauge.commands import local, models, operate, send, services, watch
 from streamgauge.commands.running import harmless
 from streamgauge.errors import ConfigurationError, StreamgaugeError
@@ -19,6 +21,23 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Streaming sentiment inference on Kafka whose accuracy you can watch.",
 )
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"streamgauge {streamgauge.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version, and end.")
+    ] = False,
+) -> None:
+    """What can be given before a command; the help text is the app's."""
+
+
 for group in (services, send, watch, operate, models, local):
     app.add_typer(group.app)
 

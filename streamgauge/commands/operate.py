@@ -1,12 +1,14 @@
-"""What an operator does: `topics create` makes the topics right, `skip` and `replay` help when something is stuck."""
+"""What an operator does: `topics create` makes the topics right, `probe` is a health check, `skip` and `replay` help
+when something is stuck.
+"""
 
 import asyncio
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from streamgauge.commands.running import Bootstrap, Group, run_on_kafka, worker_group
-from streamgauge.errors import ConfigurationError
+from streamgauge.errors import ConfigurationError, StreamgaugeError
 from streamgauge.settings import KafkaSettings, TopicSettings
 
 app = typer.Typer()
@@ -45,6 +47,24 @@ def create_topics(
     run_on_kafka(bootstrap_servers, create)
 
 
+@app.command(epilog="Examples:  streamgauge probe   |   streamgauge probe listener --live")
+def probe(
+    service: Annotated[
+        Literal["worker", "listener"] | None, typer.Argument(help="Default: each that listens on its configured port.")
+    ] = None,
+    live: Annotated[bool, typer.Option("--live", help="Ask whether it is alive, not whether it is ready.")] = False,
+    timeout_s: Annotated[float, typer.Option(min=0.1, help="How long an answer may take.")] = 3,
+) -> None:
+    """Ask a service on this machine whether it is ready: a health check. Exit code 0 only if it is.
+
+    Its address is that of the settings, STREAMGAUGE_WORKER_HTTP_PORT for instance.
+    """
+    from streamgauge.commands.probe import answers
+
+    for name, text in answers(service, "/livez" if live else "/readyz", timeout_s).items():
+        typer.echo(f"{name}: {text}")
+
+
 @app.command(epilog="Example:  streamgauge skip sentiment.input:3:41507")
 def skip(
     position: Annotated[
@@ -71,10 +91,14 @@ def skip(
 def replay(
     reason: Annotated[list[str], typer.Option(help="Which dead letters, by __connect.errors.exception.class.name.")],
     group: Group = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count them.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go, and what would not.")] = False,
     bootstrap_servers: Bootstrap = None,
 ) -> None:
-    """Publish dead letters back to where they came from, with their ids; each once, however often this is run."""
+    """Publish dead letters back to where they came from, with their ids; each once, however often this is run.
+
+    What cannot go back is named with the reason, and passed by this run and all later ones: look at --dry-run first.
+    Exit code 1 if there was any. A record that is refused again after its replay is not replayed a second time.
+    """
     from streamgauge.events import Reason
     from worker.replay import replay as replay_letters
 
@@ -84,7 +108,15 @@ def replay(
     reasons, of_workers = [Reason(name) for name in reason], worker_group(group)
 
     async def publish(kafka: KafkaSettings, topics: TopicSettings, _stop: asyncio.Event) -> None:
-        async for name, count in replay_letters(kafka, topics, of_workers, reasons, dry_run=dry_run):
-            typer.echo(f"{'would replay' if dry_run else 'replayed'} {count} dead letters: {name}")
+        passed = 0
+        async for done in replay_letters(kafka, topics, of_workers, reasons, dry_run=dry_run):
+            for letter in done.passed:
+                typer.echo(f"{'would pass' if dry_run else 'passed'} {letter.position}: {letter.why}")
+            typer.echo(f"{'would replay' if dry_run else 'replayed'} {done.records} dead letters: {done.reason.value}")
+            passed += len(done.passed)
+        if passed and not dry_run:
+            raise StreamgaugeError(
+                f"dead letters that could not go back: {passed}; each is named above, with what to do"
+            )
 
     run_on_kafka(bootstrap_servers, publish)

@@ -9,7 +9,7 @@ import msgspec
 from streamgauge.commands.reading import reader
 from streamgauge.commands.running import close_standard_output, harmless
 from streamgauge.events import CONNECT_ERRORS, decode_measurement, decode_prediction, last_header
-from streamgauge.settings import KafkaSettings
+from streamgauge.settings import KafkaSettings, TopicSettings
 from streamgauge.topic_reading import polls
 
 MAX_SHOWN_CHARS = 2000
@@ -58,15 +58,25 @@ async def tail(kafka: KafkaSettings, topic: str, since_ms: int | None, line_of: 
         async for polled in polls(consumer):
             try:
                 for record in (record for records in polled.values() for record in records):
-                    print(harmless(_line(record, line_of)))  # noqa: T201 - this is the output
+                    print(line(record, line_of))  # noqa: T201 - this is the output
                 sys.stdout.flush()
             except BrokenPipeError:
                 close_standard_output()
                 return
 
 
-def _line(record: Any, line_of: Callable[[Any], str]) -> str:
+def line(record: Any, line_of: Callable[[Any], str]) -> str:
+    """A record in one line, which steers no terminal, whoever wrote the record."""
     try:
-        return line_of(record)
+        return harmless(line_of(record))
     except msgspec.MsgspecError:
         return f"{record.topic}-{record.partition}@{record.offset} is no event of ours"
+
+
+def lines_of(what: str, topics: TopicSettings, *, with_values: bool) -> tuple[str, Callable[[Any], str]]:
+    """Which topic `what` is, and how a record of it is shown."""
+    return {
+        "results": (topics.results, lambda record: result_line(record.value or b"")),
+        "metrics": (topics.metrics, lambda record: metric_line(record.value or b"")),
+        "dead-letters": (topics.dead_letter, lambda record: dead_letter_line(record, with_value=with_values)),
+    }[what]

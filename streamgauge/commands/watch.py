@@ -32,11 +32,7 @@ def tail(
     since_ms = moment_ms(since, clock_ms()) if since else None
 
     async def show(kafka: KafkaSettings, topics: TopicSettings, stop: asyncio.Event) -> None:
-        topic, line_of = {
-            "results": (topics.results, lambda record: module.result_line(record.value or b"")),
-            "metrics": (topics.metrics, lambda record: module.metric_line(record.value or b"")),
-            "dead-letters": (topics.dead_letter, lambda record: module.dead_letter_line(record, with_value=values)),
-        }[what]
+        topic, line_of = module.lines_of(what, topics, with_values=values)
         await unless_stopped(stop, module.tail(kafka, topic, since_ms, line_of))
 
     run_on_kafka(bootstrap_servers, show, grace_s=None)

@@ -1,18 +1,24 @@
 """Records that a model cannot bear, workers that would write nothing but dead letters, and the way back."""
 
 import asyncio
+import sys
 from collections.abc import Sequence
 
 import pytest
+from aiokafka import AIOKafkaProducer
 from prometheus_client import CollectorRegistry
 
+from streamgauge.aiokafka_private import batch_bytes
 from streamgauge.errors import ConfigurationError, StreamgaugeError
 from streamgauge.events import Reason, decode_prediction, last_header
 from tests.cluster import Kafka, Stream
 from tests.contract.test_worker import running
 from tests.echo import EchoModel, echo_probability
 from tests.oracle import Input, generate, judge
+from tests.records import FakeRecord
+from worker.dead_letters import REPLAYED_HEADER, refusal_headers
 from worker.model.scorer import InferenceError, Probabilities, TokenIds
+from worker.outcomes import Refused
 from worker.replay import replay
 from worker.service import Worker
 from worker.settings import WorkerSettings
@@ -31,10 +37,19 @@ class PoisonedModel(EchoModel):
 
 
 async def replayed(stream: Stream, *reasons: Reason, dry_run: bool = False) -> dict[Reason, int]:
-    return {
-        reason: count
-        async for reason, count in replay(stream.kafka, stream.topics, stream.group, reasons, dry_run=dry_run)
-    }
+    done = replay(stream.kafka, stream.topics, stream.group, reasons, dry_run=dry_run)
+    return {each.reason: each.records async for each in done}
+
+
+async def run_replay(stream: Stream, *arguments: str) -> tuple[int, list[str]]:
+    """The command as an operator types it: exit code, and what it prints."""
+    ran = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "streamgauge", "replay", *arguments),
+        env=stream.worker_environment,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    printed, _ = await ran.communicate()
+    return ran.returncode or 0, printed.decode().splitlines()
 
 
 async def test_poison_is_isolated_and_replayed_once(kafka: Kafka) -> None:
@@ -59,6 +74,63 @@ async def test_poison_is_isolated_and_replayed_once(kafka: Kafka) -> None:
     again = [decode_prediction(record.value) for record in results]
     assert {prediction.id for prediction in again if prediction.tokens == 13} == first_ids
     assert len(again) == 204
+
+
+async def test_a_dead_letter_that_cannot_go_back_is_named_and_those_behind_it_go(kafka: Kafka) -> None:
+    """One fills what its topic takes to the last byte: no header fits beside it. What was passed is not tried again."""
+    stream = await Stream.create(kafka.bootstrap_servers, partitions=1)
+    limit = stream.topics.max_message_bytes
+    overhead = batch_bytes(None, b" " * limit, []) - limit
+    full, near = b"\xff" * (limit - overhead), b"\xff" * (limit - 400)
+    async with AIOKafkaProducer(bootstrap_servers=kafka.bootstrap_servers, max_request_size=2 * limit) as producer:
+        for value in (full, near, b"\xff"):
+            await producer.send_and_wait(stream.topics.input, value)
+    async with running(stream):
+        await stream.read(at_least=3)
+
+    would = await run_replay(stream, "--reason", "not_utf8", "--dry-run")
+    assert would[0] == 0
+    assert would[1][0].startswith(f"would pass {stream.topics.dead_letter}:0:0: it takes ")
+    assert would[1][1:] == ["would replay 2 dead letters: not_utf8"]
+    done = await run_replay(stream, "--reason", "not_utf8")
+    assert (done[0], done[1][1:]) == (1, ["replayed 2 dead letters: not_utf8"])
+    assert f"{stream.topics.input} takes {limit}. Publish it anew" in done[1][0]
+    assert await run_replay(stream, "--reason", "not_utf8") == (0, ["replayed 0 dead letters: not_utf8"])
+    back = (await stream.read([stream.topics.input]))[3:]
+    assert [record.value for record in back] == [near, b"\xff"]
+
+
+async def test_what_is_refused_again_is_not_replayed_again(kafka: Kafka) -> None:
+    """It goes back once, with its headers and its first position, and nothing of the refusal; then it is named."""
+    stream = await Stream.create(kafka.bootstrap_servers, partitions=1)
+    async with AIOKafkaProducer(bootstrap_servers=kafka.bootstrap_servers) as producer:
+        await producer.send_and_wait(stream.topics.input, b"\xff", headers=[("shop", b"7")])
+    async with running(stream):
+        await stream.read(at_least=1)
+        assert await replayed(stream, Reason.NOT_UTF8) == {Reason.NOT_UTF8: 1}
+        await stream.read(at_least=2)
+    _first, back = await stream.read([stream.topics.input])
+    position = [f"__connect.errors.{part}" for part in ("topic", "partition", "offset")]
+    assert [name for name, _value in back.headers] == ["shop", *position, REPLAYED_HEADER]
+    assert back.value == b"\xff"
+    exit_code, lines = await run_replay(stream, "--reason", "not_utf8")
+    assert (exit_code, lines[-1]) == (1, "replayed 0 dead letters: not_utf8")
+    assert "was replayed before, and refused again" in lines[0]
+    assert len(await stream.read([stream.topics.input])) == 2
+
+
+async def test_what_was_never_read_is_not_replayed_as_null(kafka: Kafka) -> None:
+    """A dead letter of such a record holds no content: it is named with the position at which the record stands."""
+    stream = await Stream.create(kafka.bootstrap_servers, partitions=1)
+    letter = refusal_headers(
+        Refused(FakeRecord(None, 7, topic=stream.topics.input), Reason.UNREADABLE, "a header"), stream.group, "worker"
+    )
+    async with AIOKafkaProducer(bootstrap_servers=kafka.bootstrap_servers) as producer:
+        await producer.send_and_wait(stream.topics.dead_letter, b"", headers=letter)
+    exit_code, lines = await run_replay(stream, "--reason", "unreadable")
+    assert (exit_code, lines[-1]) == (1, "replayed 0 dead letters: unreadable")
+    assert f"it is not the whole record, which still stands at {stream.topics.input}:0:7" in lines[0]
+    assert await stream.read([stream.topics.input]) == []
 
 
 async def test_bad_input_never_stops_a_worker(kafka: Kafka) -> None:

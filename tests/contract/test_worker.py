@@ -23,6 +23,7 @@ from tests.oracle import Input, generate, judge
 from worker.model.scorer import Probabilities, TokenIds
 from worker.service import Worker
 from worker.settings import WorkerSettings
+from worker.transaction import Writer, fenced_writer
 
 MAX_LOOP_LAG_S = 0.5
 """Far above what a busy test machine shows, far below what a blocking call takes."""
@@ -64,6 +65,28 @@ async def test_each_record_has_one_outcome_in_order(kafka: Kafka) -> None:
         partition: 1 + max(offset for number, offset in inputs if number == partition) for partition in range(3)
     }
     assert registry.get_sample_value("streamgauge_credit_records") == 0
+
+
+async def test_ready_means_that_what_comes_can_be_committed(kafka: Kafka) -> None:
+    """A worker that has joined its group, but cannot open a partition of its own, is not ready."""
+    stream = await Stream.create(kafka.bootstrap_servers)
+    settings = WorkerSettings(group=stream.group, session_timeout_s=6)
+    worker = Worker(stream.kafka, stream.topics, settings, CollectorRegistry(), EchoModel())
+    may_open, stop = asyncio.Event(), asyncio.Event()
+
+    @asynccontextmanager
+    async def late_writer(tp: TopicPartition) -> AsyncIterator[Writer]:
+        if tp.partition == 1:
+            await may_open.wait()
+        async with fenced_writer(stream.kafka, stream.topics, settings, tp, stream.topics.max_message_bytes) as writer:
+            yield writer
+
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(worker.run(stop, late_writer))
+        await until(lambda: worker.ready() == "1 partitions are assigned, but not opened yet")
+        may_open.set()
+        await until(lambda: worker.ready() is None)
+        stop.set()
 
 
 async def test_metric_events_cover_every_record_once(kafka: Kafka) -> None:

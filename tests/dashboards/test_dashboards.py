@@ -46,6 +46,16 @@ def test_a_dashboard_is_live_and_not_to_be_edited(board: dict[str, Any]) -> None
     assert not variables or {"datasource", "model", "replica"} <= variables
 
 
+@pytest.mark.parametrize("board", [board for board in BOARDS if board["templating"]], ids=lambda board: board["uid"])
+def test_alerts_are_marked_on_the_graphs(board: dict[str, Any]) -> None:
+    """Wherever there are graphs, by a query that takes in each alert of ours."""
+    [marks] = board["annotations"]["list"]
+    assert (marks["enable"], marks["datasource"]["uid"]) == (True, "${datasource}")
+    pattern = re.search(r'ALERTS\{alertname=~"(.+?)", alertstate="firing"}', marks["expr"])
+    assert pattern
+    assert all(re.fullmatch(pattern[1], alert) for alert in ALERTS)
+
+
 @pytest.mark.parametrize("board", BOARDS, ids=lambda board: board["uid"])
 def test_panels_do_not_overlap(board: dict[str, Any]) -> None:
     """Each has its own place on the grid of 24 columns."""

@@ -5,13 +5,17 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib import metadata
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -22,6 +26,7 @@ from tests.cluster import Kafka, Stream
 from tests.oracle import Input
 
 STREAMGAUGE = [sys.executable, "-m", "streamgauge"]
+PORTS = ("STREAMGAUGE_WORKER_HTTP_PORT", "STREAMGAUGE_LISTENER_HTTP_PORT")
 SECRET = "a-very-secret-review"
 QUIET_ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("STREAMGAUGE_")}
 
@@ -90,6 +95,55 @@ def test_help_shows_examples(command: str) -> None:
     assert "Example" in shown.stdout
 
 
+def test_the_version_is_that_of_the_distribution() -> None:
+    """`--version` needs no command."""
+    assert run("--version").stdout == f"streamgauge {metadata.version('streamgauge')}\n"
+
+
+@contextmanager
+def answering(status: int, text: str) -> Iterator[tuple[str, list[str]]]:
+    """A service that gives one answer: its port, and the paths that it was asked for."""
+    asked = []
+
+    class Answer(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(text.encode())
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answer) as server:
+        Thread(target=server.serve_forever).start()
+        try:
+            yield str(server.server_port), asked
+        finally:
+            server.shutdown()
+
+
+def test_probe_is_a_health_check() -> None:
+    """Exit code 0 only for a service that is well; without a name whoever listens is asked."""
+    worker, listener = PORTS
+    with answering(200, "ok") as (good, asked), answering(503, "no partitions yet") as (bad, _asked):
+        one = run("probe", **{worker: "1", listener: good})
+        assert (one.returncode, one.stdout, asked) == (0, "listener: ok\n", ["/readyz"])
+        assert run("probe", "worker", "--live", **{worker: good, listener: bad}).returncode == 0
+        assert asked[1:] == ["/livez"]
+        both = run("probe", **{worker: bad, listener: good})
+        assert (both.returncode, both.stderr) == (1, "error: worker: no partitions yet\n")
+        assert run("probe", "worker", **{worker: "1", listener: good}).returncode == 1
+
+
+def test_probe_does_not_wait_for_ever() -> None:
+    """A service that takes the connection and says nothing is not well."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        ended = run("probe", "worker", "--timeout-s", "0.2", **{PORTS[0]: str(silent.getsockname()[1])})
+    assert ended.returncode == 1
+    assert "worker: no answer to /readyz: timed out" in ended.stderr
+
+
 @pytest.mark.parametrize("module", ["worker", "producer", "feedback_listener"])
 def test_services_are_modules_too(module: str) -> None:
     """`python -m worker` and its like are the commands."""
@@ -119,6 +173,7 @@ def test_services_are_modules_too(module: str) -> None:
         (["feedback", "a", " "], {}, 2, "not a label that can be sent"),
         (["listen", "--shard", "3/3"], {}, 2, "STREAMGAUGE_LISTENER_SHARD: Value error, must be NUMBER/OF such as 0/3"),
         (["reconcile", "--listener", "http://127.0.0.1:1"], {}, 1, "http://127.0.0.1:1: no listener answers"),
+        (["probe"], dict.fromkeys(PORTS, "1"), 1, "nobody answers: worker on port 1, listener on port 1"),
         (["feedback", "only-an-id"], {}, 2, "give either a message id and a label, or --file"),
     ],
 )

@@ -4,16 +4,21 @@ import os
 import re
 import shutil
 import subprocess
+import sys
+import tomllib
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
 
 from feedback_listener.settings import ListenerSettings
 from streamgauge.settings import KafkaSettings, LogSettings, TopicSettings
 from tests.cluster import ROOT
 from tests.rules.test_alerts import ALERTS
+from tests.stack.engine import compose_command
 from worker.settings import WorkerSettings
 
 INFRA = ROOT / "infra"
@@ -33,23 +38,131 @@ def checked(*command: str | Path, **environment: str) -> str:
     return done.stdout
 
 
-def compose() -> list[str] | None:
-    """The command of Compose v2: what DOCKER_COMPOSE names, else Docker's plugin, else the program by itself."""
-    for command in filter(None, (os.environ.get("DOCKER_COMPOSE"), "docker compose", "docker-compose")):
-        words = command.split()
-        if shutil.which(words[0]):
-            version = subprocess.run([*words, "version", "--short"], capture_output=True, text=True, check=False)
-            if version.returncode == 0 and not version.stdout.startswith("1."):
-                return words
-    return None
+needs_compose = pytest.mark.skipif(
+    compose_command() is None, reason="no Compose v2: docker-compose.yml is only parsed (see DOCKER_COMPOSE)"
+)
 
 
-@pytest.mark.skipif(compose() is None, reason="no Compose v2: docker-compose.yml is only parsed (see DOCKER_COMPOSE)")
+def resolved(*files: str) -> dict[str, dict[str, Any]]:
+    """The services as Compose itself resolves them, of all profiles."""
+    words = [*(compose_command() or []), *(word for name in files for word in ("--file", name))]
+    services: dict[str, dict[str, Any]] = yaml.safe_load(checked(*words, "--profile", "*", "config"))["services"]
+    return services
+
+
+@needs_compose
 def test_compose_takes_the_file() -> None:
-    """Compose itself resolves the file, with and without the profile."""
-    shown = yaml.safe_load(checked(*(compose() or []), "-f", "docker-compose.yml", "--profile", "ui", "config"))
-    assert set(shown["services"]) == set(SERVICES)
-    assert not shown["services"]["worker"].get("ports")
+    """Compose itself resolves it; the profiles are those that the file's first lines name."""
+    services = resolved("docker-compose.yml")
+    assert set(services) == set(SERVICES)
+    profiles = {profile for service in services.values() for profile in service.get("profiles", [])}
+    assert profiles == {"demo", "ui", "lag"}
+    assert not services["worker"].get("ports")
+
+
+@needs_compose
+def test_three_brokers_keep_three_replicas_of_everything() -> None:
+    """Each has its own number, addresses and data; clients know all three; two of three are in sync."""
+    services = resolved("docker-compose.yml", "infra/compose/three-brokers.yml")
+    brokers = [services[name] for name in ("kafka", "kafka-2", "kafka-3")]
+    for own in ("KAFKA_NODE_ID", "KAFKA_ADVERTISED_LISTENERS"):
+        assert len({broker["environment"][own] for broker in brokers}) == 3
+    for broker in brokers:
+        replicated = {name: value for name, value in broker["environment"].items() if "REPLICATION_FACTOR" in name}
+        assert len(replicated) == 4
+        assert set(replicated.values()) == {"3"}
+        in_sync = [value for name, value in broker["environment"].items() if name.endswith(("_ISR", "_REPLICAS"))]
+        assert in_sync == ["2"] * 3
+        assert (len(broker["ports"]), len(broker["volumes"])) == (1, 1)
+    assert len({broker["volumes"][0]["source"] for broker in brokers}) == 3
+    assert len({broker["ports"][0]["published"] for broker in brokers}) == 3
+    for client in ("topics", "worker", "listener", "demo"):
+        servers = services[client]["environment"]["STREAMGAUGE_KAFKA_BOOTSTRAP_SERVERS"]
+        assert servers == "kafka:19092,kafka-2:19092,kafka-3:19092"
+
+
+@needs_compose
+def test_redpanda_has_kafkas_addresses_and_nothing_else_of_it() -> None:
+    """Whoever connects to Kafka, from inside or from the host, finds Redpanda there."""
+    kafka = resolved("docker-compose.yml", "infra/compose/redpanda.yml")["kafka"]
+    assert kafka["image"].startswith("redpandadata/redpanda:v")
+    assert not kafka.get("environment")
+    for address in SERVICES["kafka"]["environment"]["KAFKA_ADVERTISED_LISTENERS"].split(","):
+        assert address.split("//")[1] in kafka["command"][-1]
+    assert [volume["source"] for volume in kafka["volumes"]] == ["redpanda"]
+
+
+def test_every_service_has_bounds_and_a_health_check() -> None:
+    """Memory, processor, rotated logs; what stays is known to be well, and what ends is waited for. No secret."""
+    for name, service in SERVICES.items():
+        assert set(service["deploy"]["resources"]["limits"]) == {"cpus", "memory"}, name
+        assert service["logging"]["options"] == {"max-size": "10m", "max-file": "3"}, name
+        of_the_image = name in {"worker", "listener"}
+        assert of_the_image or service["healthcheck"].get("test") or service["healthcheck"]["disable"], name
+        assert not [key for key in service.get("environment", {}) if re.search("PASSWORD|SECRET|TOKEN", key)], name
+
+
+def normalised(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def pinned(path: Path) -> dict[str, str]:
+    """Versions by name, of those lines of a file of requirements that concern Linux."""
+    lines = re.findall(r"^([\w.-]+)==([^ \\\n]+)(.*)$", path.read_text(), re.MULTILINE)
+    return {
+        normalised(name): version for name, version, marker in lines if not re.search("== '(win32|emscripten)'", marker)
+    }
+
+
+def needed(wanted: Requirement, found: set[str]) -> set[str]:
+    """A distribution and all that it needs, as it is installed here, by name."""
+    found.add(normalised(wanted.name))
+    for requirement in map(Requirement, metadata.requires(wanted.name) or []):
+        marker = requirement.marker
+        taken = marker is None or any(marker.evaluate({"extra": extra}) for extra in ["", *wanted.extras])
+        if taken and normalised(requirement.name) not in found:
+            needed(requirement, found)
+    return found
+
+
+def test_the_image_installs_what_the_constraints_say() -> None:
+    """The same versions, all that is needed and nothing more, each with hashes; `make lock` writes it."""
+    constraints = pinned(ROOT / "constraints.txt")
+    run_time, build = (pinned(INFRA / "docker" / name) for name in ("requirements.txt", "requirements-build.txt"))
+    of_an_editable_installation = {"streamgauge", "editables"}
+    assert set(run_time) == needed(Requirement("streamgauge"), set()) - of_an_editable_installation
+    assert {name: constraints[name] for name in run_time} == run_time
+    assert {name: constraints.get(name, version) for name, version in build.items()} == build
+    for name in ("requirements.txt", "requirements-build.txt"):
+        text = (INFRA / "docker" / name).read_text()
+        assert "://" not in text
+        assert all("--hash=sha256:" in part for part in re.split(r"^\S+==", text, flags=re.MULTILINE)[1:])
+
+
+def test_the_image_has_the_version_of_the_project() -> None:
+    """In its label, in its name, and with a section of the changelog."""
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert f"ARG VERSION={version}\n" in (INFRA / "docker" / "Dockerfile").read_text()
+    assert f"streamgauge:{version}}}" in SERVICES["worker"]["image"]
+    assert f"\n## [{version}] - " in (ROOT / "CHANGELOG.md").read_text()
+
+
+@pytest.mark.parametrize("path", ["infra/docker/Dockerfile", "tests/stack/standins/Dockerfile"])
+def test_hadolint_has_nothing_to_say(path: str) -> None:
+    """Of both Dockerfiles, without exemptions."""
+    checked(Path(sys.executable).with_name("hadolint"), path)
+
+
+@pytest.mark.skipif(
+    shutil.which("shellcheck") is None, reason="shellcheck is not installed: apt-get install shellcheck"
+)
+def test_shellcheck_has_nothing_to_say() -> None:
+    """Of all shell in the project: whatever begins with the name of a shell."""
+    names = checked("git", "ls-files").split()
+    first_lines = {name: (ROOT / name).read_bytes()[:40] for name in names if (ROOT / name).is_file()}
+    scripts = [name for name, line in first_lines.items() if re.match(rb"#!\S+( |/)(ba)?sh\n", line)]
+    assert ".ci/run" in scripts
+    checked("shellcheck", *scripts)
 
 
 def test_images_are_pinned_and_workers_can_be_scaled() -> None:

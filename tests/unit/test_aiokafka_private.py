@@ -10,6 +10,7 @@ from aiokafka.conn import CloseReason
 from aiokafka.consumer import fetcher
 from aiokafka.errors import KafkaError
 from aiokafka.protocol.group import HeartbeatRequest, JoinGroupRequest
+from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from aiokafka.structs import TopicPartition
 
 from streamgauge import aiokafka_private as private
@@ -39,6 +40,15 @@ async def test_the_end_of_a_transaction_can_be_asked_for() -> None:
     assert end is not None
     assert not end.done()
     await close_producer(producer)
+
+
+def test_the_size_of_a_batch_is_that_of_what_is_sent() -> None:
+    """To the byte, as a batch is built of it."""
+    headers = [("a", b"1"), ("b", None)]
+    assert private.batch_bytes(None, None, [(private.RawName(b"\xff"), b"")]) > 0
+    batch = DefaultRecordBatchBuilder(2, 0, 1, 1, 1, 1, 0)
+    batch.append(0, 1_000, b"k", b"v" * 300, headers)
+    assert private.batch_bytes(b"k", b"v" * 300, headers) == len(batch.build())
 
 
 def test_the_admin_client_sends_what_it_has_no_method_for() -> None:

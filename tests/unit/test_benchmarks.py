@@ -4,11 +4,13 @@ import asyncio
 import json
 import xml.etree.ElementTree as ET
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.benchmarks import report, service, stages
+from tests.benchmarks import report, scaling, service, stages
 from tests.benchmarks.contestants import Counts, Plan, sorted_batches
+from tests.benchmarks.flowing import Arrival, Near, Window, percentile_s
 from tests.benchmarks.measuring import Missing, Run, as_file, without_kafka
 from tests.benchmarks.processes import module, shared_out
 from tests.benchmarks.speed import options_of
@@ -141,3 +143,39 @@ def test_the_report_is_a_page_of_tables() -> None:
     assert page.index("| short | worker |") < page.index("## Service")
     assert "| idle | cpu_share | 0.004 |" in page
     assert "| scaling | 2 replicas ratio | 1.01 |" in page
+
+
+def test_replicas_have_a_core_each_and_share_where_there_are_too_few() -> None:
+    """Kafka has what is left; on two cores the second replica's core is Kafka's too."""
+    assert scaling.cores_of([0, 1, 2, 3], 3) == ([0, 1, 2], {3})
+    assert scaling.cores_of([4, 5], 3) == ([4, 5, 4], {5})
+
+
+def test_a_wait_is_counted_from_the_windows_begin_and_to_its_end() -> None:
+    """Of the partition that showed nothing for longest; one that shows nothing at all waits the whole window."""
+    window = Window(10, 20, [Arrival(at_s, 0, (0.1,)) for at_s in (11, 14, 19)])
+    assert window.longest_wait_s(1) == 5
+    assert window.longest_wait_s(2) == 10
+    window.arrivals += [Arrival(at_s, 1, (0.2, 0.3)) for at_s in (13, 16, 20)]
+    assert window.longest_wait_s(2) == 5
+    assert window.results_per_s == 0.9
+    assert percentile_s([window], 0.5) == 0.2
+    assert percentile_s([window, Window(0, 1, [Arrival(1, 0, (9.0,))])], 0.99) == 9
+
+
+def test_a_run_that_lost_a_record_or_kept_a_reader_waiting_does_not_pass() -> None:
+    """Either is enough."""
+    good: dict[str, Any] = {
+        "faults": {"lost": 0, "doubled": 0},
+        "cycles": {"joining_longest_wait_s": 1.2, "stopping_longest_wait_s": 0.6},
+    }
+    assert scaling.passes(good)
+    assert not scaling.passes(good | {"faults": {"lost": 0, "doubled": 1}})
+    assert not scaling.passes(good | {"cycles": good["cycles"] | {"stopping_longest_wait_s": 2.1}})
+
+
+def test_a_probability_is_right_but_for_its_last_digits() -> None:
+    """As the oracle compares it."""
+    assert Near(0.98) == 0.98 + 3e-8
+    assert Near(0.98) != 0.98 + 3e-6
+    assert Near(0.98) != "empty_text"

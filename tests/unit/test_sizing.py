@@ -1,0 +1,93 @@
+"""The sizing page: its figures are those of the results, its examples what its formulas give."""
+
+import re
+from collections.abc import Iterator
+from math import ceil
+
+import pytest
+
+from tests.cluster import ROOT
+
+RESULTS = (ROOT / "tests" / "benchmarks" / "results.md").read_text()
+PAGE = (ROOT / "infra" / "sizing.md").read_text()
+KINDS = ("short", "mixed", "long")
+WINDOW_DAYS, LABELLED = 7, 0.01
+
+
+def rows(text: str, section: str) -> Iterator[list[str]]:
+    """The cells of the first table of a section, without its head; of the whole text if it has no name."""
+    body = text.partition(f"## {section}\n")[2] if section else text
+    table = re.search(r"^\|[-:| ]+\|\n((?:\|.*\|\n?)+)", body, re.MULTILINE)
+    assert table, section
+    for line in table[1].splitlines():
+        yield [cell.strip().strip("`") for cell in line.strip("|").split("|")]
+
+
+def measured(section: str, key: str, column: int) -> float:
+    [found] = [row[column] for row in rows(RESULTS, section) if row[0] == key]
+    return float(found)
+
+
+def figures(kind: str) -> dict[str, float]:
+    """The page's figures for a kind of texts."""
+    return {row[0]: float(row[1 + KINDS.index(kind)]) for row in rows(PAGE, "What was measured")}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_figures_are_those_of_the_results(kind: str) -> None:
+    """Each is in the results as it stands on the page."""
+    [core_texts] = [float(row[2]) for row in rows(RESULTS, "") if row[:2] == [kind, "worker"]]
+    assert figures(kind) == {
+        "core_texts": core_texts,
+        "input_bytes": measured("On a broker's disk", kind, 2),
+        "result_bytes": measured("On a broker's disk", kind, 3),
+        "metric_bytes": measured("On a broker's disk", kind, 4),
+        "listener_us": measured("Listener", "random", 1),
+        "store_bytes": measured("Listener", "random", 3),
+    }
+
+
+def sized(texts_per_s: float, kind: str) -> dict[str, float]:
+    """By the page's own formulas."""
+    known: dict[str, float] = figures(kind)
+    known |= {"texts_per_s": texts_per_s, "labels_per_s": LABELLED * texts_per_s, "window_days": WINDOW_DAYS}
+    for name, formula, _why in rows(PAGE, "Formulas"):
+        known[name] = eval(formula, {"__builtins__": {}, "ceil": ceil, "max": max}, known)
+    return known
+
+
+def shown(number: float) -> str:
+    """Three digits."""
+    return f"{number:,.0f}" if number >= 100 else f"{number:.3g}"
+
+
+EXAMPLES = list(rows(PAGE, "Examples"))
+SHOWN = ("cores", "replicas", "partitions", "cells", "shards", "store_gb", "broker_tb")
+TRAFFIC = ("broker_in_mb_s", "broker_out_mb_s")
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: "-".join(example[:2]))
+def test_the_examples_are_what_the_formulas_give(example: list[str]) -> None:
+    """Each number of each row."""
+    found = sized(float(example[0].replace(",", "")), example[1])
+    assert example[2:] == [shown(found[name]) for name in (*SHOWN, *TRAFFIC)]
+
+
+def test_the_largest_example_is_a_million_texts_a_second() -> None:
+    """And each kind of number has its row."""
+    assert max(float(example[0].replace(",", "")) for example in EXAMPLES) == 1e6
+
+
+def test_the_other_numbers_of_the_page_are_the_results_too() -> None:
+    """Those in its sentences: fp32 against int8, the event loop's share, the memory held."""
+    fp32, int8 = (
+        float(row[2])
+        for text in (RESULTS.partition("## The same weights in fp32")[2], RESULTS)
+        for row in rows(text, "")
+        if row[:2] == ["short", "worker"]
+    )
+    assert f"needs {int8 / fp32:.1f} times the cores" in PAGE
+    [outside] = [row[1] for row in rows(RESULTS, "Stages") if "outside tokenising" in row[0]]
+    assert f"at {float(outside):.0f} µs a text outside the model" in PAGE
+    [memory] = [row[2] for row in rows(RESULTS, "Service") if row[0] == "memory"]
+    assert f"{float(memory):.0f} MB *measured*" in PAGE
