@@ -95,8 +95,6 @@ def given_labels(message_id: str | None, label: str | None, source: str | None, 
     try:
         one = Feedback(id=message_id or "", label=(label or "").strip(), source=source)
         return decode_feedback(encode(one))
-    except UnicodeError:
-        raise ConfigurationError("id, label and source must be UTF-8") from None
     except msgspec.ValidationError as error:
         raise ConfigurationError(f"not a label that can be sent: {error}") from None
 

@@ -146,10 +146,6 @@ def arguments(texts: Iterable[str], max_record_bytes: int) -> list[Sample]:
     for number, text in enumerate(texts, 1):
         if not text.strip():
             raise broken("arguments", f"text {number}", "empty")
-        try:
-            text.encode()
-        except UnicodeError:
-            raise broken("arguments", f"text {number}", "not UTF-8") from None
         if what := _too_large(text, "", max_record_bytes):
             raise broken("arguments", f"text {number}", what)
         samples.append(Sample(text))

@@ -30,8 +30,6 @@ def read_map(given: str | None) -> dict[str, str]:
     """
     if not given:
         return {}
-    if given != given.encode(errors="ignore").decode():
-        raise ConfigurationError("--label-map: not UTF-8")
     pairs, where = given.split(","), "--label-map"
     if "=" not in given or Path(given).is_file():
         where = f"--label-map {given}"

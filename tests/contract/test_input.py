@@ -26,10 +26,15 @@ def lost(registry: CollectorRegistry) -> float | None:
     return registry.get_sample_value("streamgauge_records_lost_total", {"partition": "0"})
 
 
+async def opened(registry: CollectorRegistry) -> None:
+    """Wait until the worker has opened the partition."""
+    await until(lambda: registry.get_sample_value("streamgauge_partitions_owned") == 1)
+
+
 async def work_once(stream: Stream) -> None:
     """Let a worker open the partition, so that its committed offset tells what ours tells."""
     async with running(stream) as registry:
-        await until(lambda: registry.get_sample_value("streamgauge_partitions_owned") == 1)
+        await opened(registry)
 
 
 async def test_a_loss_is_counted_once(kafka: Kafka) -> None:
@@ -40,6 +45,7 @@ async def test_a_loss_is_counted_once(kafka: Kafka) -> None:
     counts = []
     for _ in range(2):
         async with running(stream) as registry:
+            await opened(registry)
             await stream.all_committed(50)
         counts.append(lost(registry))
         await delete_before(stream, stream.topics.input, 50)
@@ -49,6 +55,7 @@ async def test_a_loss_is_counted_once(kafka: Kafka) -> None:
     counts.clear()
     for _ in range(2):
         async with running(stream) as registry:
+            await opened(registry)
             await stream.all_committed(80)
         counts.append(lost(registry))
     assert counts == [30, 0], "an idle partition's loss was counted at each start"
@@ -65,11 +72,13 @@ async def test_a_transactions_marker_is_no_record(kafka: Kafka) -> None:
         producer.transaction(),
     ):
         await producer.send_and_wait(stream.topics.input, b"a fine film", partition=0)
-    async with running(stream):
+    async with running(stream) as registry:
+        await opened(registry)
         await stream.all_committed(1)
     await delete_before(stream, stream.topics.input, 2)
     with capture_logs() as logs:
         async with running(stream) as registry:
+            await opened(registry)
             await stream.all_committed(2)
     assert lost(registry) == 0
     assert "records.lost" not in {entry["event"] for entry in logs}
@@ -88,7 +97,8 @@ async def test_an_offset_of_another_topic_means_nothing(kafka: Kafka) -> None:
         old = msgspec.structs.replace(progress, first=60, next=60, input_id="deleted").committed()
         await move_group(stream.kafka, admin, stream.group, source, lambda _committed: old)
     with capture_logs() as logs:
-        async with running(stream):
+        async with running(stream) as registry:
+            await opened(registry)
             await stream.all_committed(100)
     assert "input.made_anew" in {entry["event"] for entry in logs}
     assert judge(inputs, await stream.read()).is_clean

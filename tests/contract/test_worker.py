@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import pytest
@@ -45,8 +45,13 @@ async def running(
     registry, stop = CollectorRegistry(), asyncio.Event()
     options = WorkerSettings(group=stream.group, session_timeout_s=6, **settings)
     worker = Worker(stream.kafka, stream.topics, options, registry, model or EchoModel())
+
+    async def work() -> None:
+        with suppress(Stopped):  # a stop before it has begun is a good end, as it is for the process
+            await worker.run(stop)
+
     async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(worker.run(stop))
+        tasks.create_task(work())
         yield registry
         stop.set()
     slow = registry.get_sample_value("streamgauge_event_loop_lag_seconds_bucket", {"le": str(MAX_LOOP_LAG_S)})
@@ -159,7 +164,8 @@ async def test_a_stop_in_the_middle_loses_and_doubles_nothing(kafka: Kafka) -> N
     stream = await Stream.create(kafka.bootstrap_servers)
     inputs = await stream.publish(generate(6000, seed=3))
     for part in range(1, 4):
-        async with running(stream):
+        async with running(stream) as registry:
+            await until(lambda: registry.get_sample_value("streamgauge_partitions_owned") == 2)
             await stream.read(at_least=part * 1000)
     async with running(stream):
         outputs = await stream.read(at_least=len(inputs))
