@@ -99,20 +99,28 @@ class _Replayer:
         end = (await self._consumer.end_offsets([tp]))[tp]
         count, passed = 0, []
         async for polled in polls_up_to(self._consumer, {tp: end}, self._kafka):
-            going: dict[int, list[OutputRecord]] = {}
-            for letter in polled.get(tp, []):
-                if not self._is_ours(letter, reason):
-                    continue
-                back, partition = record_back(letter, self._target), number_in(letter.headers, POSITION[1])
-                if why := why_not(letter, reason, self._target, back):
-                    passed.append(Passed(f"{tp.topic}:{tp.partition}:{letter.offset}", why))
-                else:
-                    going.setdefault(partition or 0, []).append(back)
-                    count += 1
+            going, staying = self._sorted(polled.get(tp, []), reason)
+            count += sum(map(len, going.values()))
+            passed += staying
             if producer:
-                publishing = self._publish(producer, tp, going, await self._consumer.position(tp))
+                # The position may be past letters that came after `end` was asked for: they are for the next run.
+                next_offset = min(end, await self._consumer.position(tp))
+                publishing = self._publish(producer, tp, going, next_offset)
                 await answered(self._kafka, publishing, "dead letters were published")
         return count, passed
+
+    def _sorted(self, letters: Sequence[Any], reason: Reason) -> tuple[dict[int, list[OutputRecord]], list[Passed]]:
+        """What goes back, by partition, and what stays."""
+        going: dict[int, list[OutputRecord]] = {}
+        staying = []
+        for letter in letters:
+            if self._is_ours(letter, reason):
+                back = record_back(letter, self._target)
+                if why := why_not(letter, reason, self._target, back):
+                    staying.append(Passed(f"{letter.topic}:{letter.partition}:{letter.offset}", why))
+                else:
+                    going.setdefault(number_in(letter.headers, POSITION[1]) or 0, []).append(back)
+        return going, staying
 
     def _is_ours(self, letter: Any, reason: Reason) -> bool:
         """Of the reason, and from the topic that is replayed to: a record tells its last failure last."""

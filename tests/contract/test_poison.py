@@ -5,7 +5,8 @@ import sys
 from collections.abc import Sequence
 
 import pytest
-from aiokafka import AIOKafkaProducer
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.structs import TopicPartition
 from prometheus_client import CollectorRegistry
 
 from streamgauge.aiokafka_private import batch_bytes
@@ -131,6 +132,26 @@ async def test_what_was_never_read_is_not_replayed_as_null(kafka: Kafka) -> None
     assert (exit_code, lines[-1]) == (1, "replayed 0 dead letters: unreadable")
     assert f"it is not the whole record, which still stands at {stream.topics.input}:0:7" in lines[0]
     assert await stream.read([stream.topics.input]) == []
+
+
+async def test_dead_letters_that_come_during_a_replay_are_for_the_next_one(
+    kafka: Kafka, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They may be fetched with those that were there when it began; it passes none of them."""
+    stream = await Stream.create(kafka.bootstrap_servers, partitions=1)
+    refused = Refused(FakeRecord(topic=stream.topics.input), Reason.INFERENCE_FAILED, "no")
+    async with AIOKafkaProducer(bootstrap_servers=kafka.bootstrap_servers) as producer:
+        for _ in range(3):
+            headers = refusal_headers(refused, stream.group, "worker")
+            await producer.send_and_wait(stream.topics.dead_letter, b"text", headers=headers)
+
+    async def ends(_consumer: AIOKafkaConsumer, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
+        return dict.fromkeys(partitions, 1)
+
+    with monkeypatch.context() as began_earlier:
+        began_earlier.setattr(AIOKafkaConsumer, "end_offsets", ends)
+        assert await replayed(stream, Reason.INFERENCE_FAILED) == {Reason.INFERENCE_FAILED: 1}
+    assert await replayed(stream, Reason.INFERENCE_FAILED) == {Reason.INFERENCE_FAILED: 2}
 
 
 async def test_bad_input_never_stops_a_worker(kafka: Kafka) -> None:
