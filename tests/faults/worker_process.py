@@ -41,8 +41,6 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """The control: transactional ids as client documentation shows them, one for each worker."""
     control: str | None = None
     """Any other wrong variant, by its name in `tests.faults.wrong`."""
-    blind: bool = False
-    """Outputs are not read at openings: what is under test must hold without that second defence."""
     fail_delivery: int | None = None
     """The nth batch of results is not delivered: the client gives it up."""
     holds: bool = True
@@ -79,8 +77,6 @@ def _prepare(plan: Plan, model: HoldingModel) -> None:
     """Patch what the plan asks for; the wrong variant first, so that steps are found in it too."""
     if plan.one_id_per_worker:
         wrong.one_id_per_worker(plan.instance)
-    if plan.blind:
-        wrong.trusts_the_offset()
     if plan.control:
         wrong.VARIANTS[plan.control]()
     if plan.fail_delivery:
