@@ -4,7 +4,8 @@ import asyncio
 import itertools
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextvars import ContextVar
 from typing import Any
 from unittest import mock
 
@@ -16,7 +17,9 @@ from aiokafka.protocol.transaction import EndTxnRequest
 import streamgauge.stable_offset
 import worker.start
 from tests.faults.holding_model import HoldingModel
+from worker.output import OutputRecord
 from worker.tenure import Tenure
+from worker.transaction import OffsetAfter, TransactionalWriter
 
 log = structlog.get_logger(__name__)
 
@@ -39,6 +42,9 @@ STEPS = {
 
 Strike = Callable[[], None]
 
+_has_output: ContextVar[bool] = ContextVar("_has_output", default=True)
+"""Of the transaction that a task is in; one that only commits where a new group starts has none, and is not struck."""
+
 
 def arm(step: str, nth: int, name: str, model: HoldingModel) -> None:
     """Have this process send itself the signal `name` at the `nth` passing of `step`."""
@@ -50,21 +56,33 @@ def arm(step: str, nth: int, name: str, model: HoldingModel) -> None:
             os.kill(os.getpid(), signal.Signals[name])
 
     if step in STEPS:
+        _tell_output()
         _in_producer(*STEPS[step], strike)
     else:
         FURTHER_STEPS[step](strike, model)
+
+
+def _tell_output() -> None:
+    """Have each transaction say whether it has output."""
+    original = TransactionalWriter.commit
+
+    async def commit(self: TransactionalWriter, records: Sequence[OutputRecord], offset_after: OffsetAfter) -> None:
+        _has_output.set(bool(records))
+        await original(self, records, offset_after)
+
+    mock.patch.object(TransactionalWriter, "commit", commit).start()
 
 
 def _in_producer(method: str, side: str, strike: Strike) -> None:
     original = getattr(AIOKafkaProducer, method)
 
     async def hurt(self: AIOKafkaProducer, *args: Any, **kwargs: Any) -> Any:
-        if side == "before":
+        if side == "before" and _has_output.get():
             strike()
         result = await original(self, *args, **kwargs)
         if method == "send_batch":
             await asyncio.wait([result])
-        if side == "after":
+        if side == "after" and _has_output.get():
             strike()
         return result
 
