@@ -5,6 +5,7 @@ file and line, never a text.
 """
 
 import hashlib
+import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
@@ -69,7 +70,8 @@ class Corpus:
         self.without_label = 0
         self._labels = Counter[str]()
         self._needs = needs
-        if path.exists() and not path.is_file():
+        # Not Path's own: they raise for a name that no file can have.
+        if os.path.exists(path) and not os.path.isfile(path):
             raise ConfigurationError(f"{path}: no file that can be read twice; lines of text can go to standard input")
         digest = hashlib.blake2b(digest_size=8)
         for entry in self._entries():

@@ -3,6 +3,7 @@
 The classes that results carry decide. Nothing is known here of any language or model.
 """
 
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -31,11 +32,11 @@ def read_map(given: str | None) -> dict[str, str]:
     if not given:
         return {}
     pairs, where = given.split(","), "--label-map"
-    if "=" not in given or Path(given).is_file():
+    if "=" not in given or os.path.isfile(given):  # not Path: that raises for a text that is no path
         where = f"--label-map {given}"
         try:
             pairs = Path(given).read_text("utf-8-sig").splitlines()
-        except (OSError, UnicodeError):
+        except (OSError, ValueError):
             raise ConfigurationError(f"{where}: neither pairs such as 1=POSITIVE,0=NEGATIVE nor a file") from None
     meant: dict[str, str] = {}
     for pair in filter(str.strip, pairs):

@@ -8,7 +8,7 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka.structs import TopicPartition
 
 from streamgauge.errors import StreamgaugeError
-from streamgauge.kafka import answered, close_consumer, service_options
+from streamgauge.kafka import answered, close_consumer, persistently, service_options
 from streamgauge.lifecycle import Deadline
 from streamgauge.settings import KafkaSettings
 
@@ -28,7 +28,8 @@ async def topic_reader(kafka: KafkaSettings) -> AsyncIterator[AIOKafkaConsumer]:
         **service_options(kafka),
     )
     try:
-        await answered(kafka, consumer.start(), "a reader was connecting")
+        starting = persistently(consumer.start, kafka.connect_timeout_s)
+        await answered(kafka, starting, "a reader was connecting")
         yield consumer
     finally:
         await close_consumer(consumer)

@@ -74,8 +74,8 @@ class Worker:
                 topics[self._topics.input].partitions,
             )
             try:
-                await unless_stopped(stop, watermarks.start())
-                await unless_stopped(stop, consumer.start())
+                for one in (watermarks, consumer):
+                    await unless_stopped(stop, persistently(one.start, self._kafka.connect_timeout_s))
                 await self._work(cluster, stop)
             finally:
                 await asyncio.gather(close_consumer(consumer), close_consumer(watermarks), outputs.close())

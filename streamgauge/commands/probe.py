@@ -4,20 +4,24 @@ from http.client import HTTPConnection, HTTPException
 from typing import Literal
 
 from feedback_listener.settings import ListenerSettings
-from streamgauge.errors import StreamgaugeError
+from streamgauge.errors import ConfigurationError, StreamgaugeError
 from streamgauge.settings import ServiceSettings, load
 from worker.settings import WorkerSettings
 
 Name = Literal["worker", "listener"]
 
+MAX_TIMEOUT_S = 3600
 SERVICES: dict[Name, type[ServiceSettings]] = {"worker": WorkerSettings, "listener": ListenerSettings}
 
 
 def answers(only: Name | None, path: str, timeout_s: float) -> dict[Name, str]:
     """What the services say, by name; `only` None: those that listen on their configured port.
 
-    Raises StreamgaugeError when one says that it is not well, or when nobody answers.
+    Raises StreamgaugeError when one says that it is not well, or when nobody answers; ConfigurationError for a timeout
+    that no socket takes.
     """
+    if not 0 < timeout_s <= MAX_TIMEOUT_S:  # nor NaN
+        raise ConfigurationError(f"--timeout-s must be above 0, at most {MAX_TIMEOUT_S}")
     asked = {name: load(settings) for name, settings in SERVICES.items() if only in {None, name}}
     found = {name: _ask(settings, path, timeout_s) for name, settings in asked.items()}
     problems = [f"{name}: {text}" for name, (status, text) in found.items() if status not in {None, 200}]

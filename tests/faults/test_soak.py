@@ -18,7 +18,7 @@ pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="reads the state of processes from /proc"),
 ]
 
-SEED = 2740
+SEED = 1171
 """Its first eight faults are the eight hardest kinds."""
 
 

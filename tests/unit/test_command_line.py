@@ -54,12 +54,12 @@ def command_lines(draw: st.DrawFn) -> list[str]:
     return line
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(command_lines())
 def test_no_command_line_gives_a_traceback(command_line: list[str]) -> None:
     """It works, or ends with an error that says what is wrong: never with an error that nobody has foreseen."""
     with mock.patch.dict(os.environ, NO_BROKER):
-        assert exit_code(command_line) in (1, 2)
+        assert exit_code(command_line) in (0, 1, 2)
 
 
 def test_an_argument_that_is_not_utf8_is_named(capsys: pytest.CaptureFixture[str]) -> None:
