@@ -164,5 +164,5 @@ def test_an_interrupted_export_leaves_nothing(small: Path, tmp_path: Path) -> No
     assert len(list(tmp_path.iterdir())) == 1
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=100)
-    assert process.returncode == 1
+    assert process.returncode == 128 + signal.SIGTERM
     assert_nothing_in(tmp_path)
