@@ -12,11 +12,11 @@ from aiokafka.errors import KafkaError
 from aiokafka.structs import TopicPartition
 from prometheus_client import CollectorRegistry
 
+from feedback_listener.catch_up import CatchUp, missing
 from feedback_listener.decoding import decode_records
 from feedback_listener.join import Horizons
 from feedback_listener.metrics import AccuracyCollector
 from feedback_listener.minute_log import MinuteLog
-from feedback_listener.progress import Progress, missing
 from feedback_listener.records import RecordBatch, Stream
 from feedback_listener.settings import ListenerSettings
 from feedback_listener.store import Store, StoreUnusable, discard
@@ -64,7 +64,7 @@ class Listener:
         self._path = settings.store_path(topics.prefix)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="store")
         self._clock = clock
-        self._progress = Progress(clock.monotonic_s)
+        self._catch_up = CatchUp(clock.monotonic_s)
         self._applied = asyncio.Condition()
         self._warnings = MinuteLog(clock.monotonic_s)
         self._store: Store | None = None
@@ -81,7 +81,7 @@ class Listener:
     @property
     def caught_up(self) -> bool:
         """Whether everything that was in the topics at the start has been applied."""
-        return self._progress.caught_up
+        return self._catch_up.caught_up
 
     def topic(self, stream: Stream) -> str:
         return next(topic for topic, its_stream in self._streams.items() if its_stream is stream)
@@ -96,12 +96,12 @@ class Listener:
 
     def live(self) -> str | None:
         """What a new process would mend; None if there is nothing."""
-        return self._progress.live()
+        return self._catch_up.live()
 
     def ready(self) -> str | None:
         """Why the numbers are not shown; None when they are."""
         silent = self._reader.silent() if self._reader else {}
-        return self._progress.ready({f"{tp.topic}-{tp.partition}": silent_s for tp, silent_s in silent.items()})
+        return self._catch_up.ready({f"{tp.topic}-{tp.partition}": silent_s for tp, silent_s in silent.items()})
 
     def snapshot(self) -> Snapshot:
         """The whole retention, as of the last batch."""
@@ -145,7 +145,7 @@ class Listener:
                     raise StreamgaugeError(f"the store is unusable although it is new: {reason}") from reason
                 log.warning("store.discarded", path=str(self._path), reason=str(reason))
                 is_new = True
-                self._progress.begin()
+                self._catch_up.begin()
                 await self._in_thread(self._close)
                 await self._in_thread(discard, self._path)
 
@@ -155,7 +155,7 @@ class Listener:
         return {topic.name: topic.partitions for topic in existing.values()}
 
     async def _read(self, admin: AIOKafkaAdminClient, partitions: Mapping[str, int]) -> None:
-        self._progress.begin()
+        self._catch_up.begin()
         identity = await persistently(lambda: identify(admin, list(self._streams)), self._kafka.connect_timeout_s)
         self._store = store = await self._in_thread(
             Store,
@@ -168,7 +168,7 @@ class Listener:
         self._reader = reader = TopicReader(self._kafka, self._streams, self._shard, self._clock.monotonic_s)
         await reader.start()
         try:
-            self._progress.aim(await self._assign(reader, store, reader.owned(partitions)))
+            self._catch_up.aim(await self._assign(reader, store, reader.owned(partitions)))
             await self._follow(reader, store, lambda: self._check_identity(admin, identity))
         finally:
             await reader.stop()
@@ -178,7 +178,7 @@ class Listener:
         batch, writing, busy = RecordBatch(), self._in_thread(lambda: None), False
         checked = Deadline(IDENTITY_CHECK_S, self._clock.monotonic_s)
         while True:
-            self._progress.turn()
+            self._catch_up.turn()
             await asyncio.sleep(0)  # a poll that finds records lets nobody else run: scrapes would wait for all of them
             polled = await reader.poll(BUSY_POLL_MS if busy else IDLE_POLL_MS)
             decode_records(polled, store.kinds, batch, self._warnings)
@@ -187,7 +187,7 @@ class Listener:
             await writing
             writing = self._in_thread(store.apply, batch, await reader.positions(), self._clock.wall_ms())
             batch, busy = RecordBatch(), len(batch) > 0
-            self._progress.come(store.totals.positions, store.totals.snapshot)
+            self._catch_up.come(store.totals.positions, store.totals.snapshot)
             async with self._applied:
                 self._applied.notify_all()
             self._warnings.tell()

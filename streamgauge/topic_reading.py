@@ -35,24 +35,21 @@ async def topic_reader(kafka: KafkaSettings) -> AsyncIterator[AIOKafkaConsumer]:
         await close_consumer(consumer)
 
 
-async def polls(consumer: AIOKafkaConsumer) -> AsyncIterator[Polled]:
-    """What comes in the assigned partitions, from their positions on; empty polls too, without an end."""
-    while True:
-        yield await consumer.getmany(timeout_ms=POLL_MS)
-
-
 async def polls_up_to(
-    consumer: AIOKafkaConsumer, ends: Mapping[TopicPartition, int], kafka: KafkaSettings
+    consumer: AIOKafkaConsumer,
+    ends: Mapping[TopicPartition, int],
+    kafka: KafkaSettings,
+    max_records: int | None = None,
 ) -> AsyncIterator[Polled]:
     """The records before `ends` in the assigned partitions, and an empty poll where only markers were passed.
+    `max_records` bounds each poll.
 
     Raises StreamgaugeError when nothing comes for `connect_timeout_s`.
     """
     deadline = Deadline(kafka.connect_timeout_s)
     positions = {tp: await consumer.position(tp) for tp in ends}
-    coming = polls(consumer)
     while any(positions[tp] < end for tp, end in ends.items()):
-        polled = await anext(coming)
+        polled = await consumer.getmany(timeout_ms=POLL_MS, max_records=max_records)
         yield {tp: [record for record in records if record.offset < ends[tp]] for tp, records in polled.items()}
         before, positions = positions, {tp: await consumer.position(tp) for tp in ends}
         if positions != before:

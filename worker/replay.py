@@ -26,6 +26,8 @@ from worker.dead_letters import POSITION, headers_back, number_in, was_replayed
 from worker.output import OutputRecord
 from worker.transaction import MAX_BATCH_BYTES, send_in_order
 
+MAX_RECORDS = 500
+"""In one transaction."""
 NOT_WHOLE = (Reason.UNREADABLE, Reason.TOO_MANY_HEADERS)
 """Their dead letters hold no content, or not all headers."""
 
@@ -98,7 +100,7 @@ class _Replayer:
         self._consumer.seek(tp, committed.offset if committed else 0)
         end = (await self._consumer.end_offsets([tp]))[tp]
         count, passed = 0, []
-        async for polled in polls_up_to(self._consumer, {tp: end}, self._kafka):
+        async for polled in polls_up_to(self._consumer, {tp: end}, self._kafka, MAX_RECORDS):
             going, staying = self._sorted(polled.get(tp, []), reason)
             count += sum(map(len, going.values()))
             passed += staying

@@ -10,7 +10,7 @@ from streamgauge.commands.reading import reader
 from streamgauge.commands.running import close_standard_output, harmless
 from streamgauge.events import CONNECT_ERRORS, decode_measurement, decode_prediction, last_header
 from streamgauge.settings import KafkaSettings, TopicSettings
-from streamgauge.topic_reading import polls
+from streamgauge.topic_reading import POLL_MS
 
 MAX_SHOWN_CHARS = 2000
 
@@ -55,7 +55,8 @@ def _bytes(value: bytes | None) -> str:
 async def tail(kafka: KafkaSettings, topic: str, since_ms: int | None, line_of: Callable[[Any], str]) -> None:
     """Print records as they are committed, until nobody reads any more."""
     async with reader(kafka, topic, since_ms) as consumer:
-        async for polled in polls(consumer):
+        while True:
+            polled = await consumer.getmany(timeout_ms=POLL_MS)
             try:
                 for record in (record for records in polled.values() for record in records):
                     print(line(record, line_of))  # noqa: T201 - this is the output

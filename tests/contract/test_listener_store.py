@@ -11,7 +11,7 @@ from aiokafka.admin import NewTopic
 from prometheus_client import CollectorRegistry
 
 from feedback_listener import service
-from feedback_listener.progress import Progress
+from feedback_listener.catch_up import CatchUp
 from feedback_listener.records import Stream as Topic
 from feedback_listener.service import Listener
 from feedback_listener.settings import ListenerSettings
@@ -151,7 +151,7 @@ async def test_shards_and_copies_show_the_same_as_one_listener(kafka: Kafka, tmp
         }
 
 
-class ReadyByLastRecord(Progress):
+class ReadyByLastRecord(CatchUp):
     """Wrong on purpose: takes the last record's offset + 1 for how far the listener has come."""
 
     def __init__(self, listener: Listener) -> None:
@@ -179,7 +179,7 @@ async def test_readiness_by_the_last_record_never_comes(kafka: Kafka, store: Pat
         positions = dict(right.totals.positions)
     settings = ListenerSettings(store=tmp_path / "wrong.sqlite")
     listener = Listener(stream.kafka, stream.topics, settings, CollectorRegistry())
-    listener._progress = wrong = ReadyByLastRecord(listener)
+    listener._catch_up = wrong = ReadyByLastRecord(listener)
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(listener.run(stop))
         await until(lambda: listener.totals.positions == positions)

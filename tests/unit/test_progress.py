@@ -1,50 +1,67 @@
-"""What a listener's probes answer, with a clock that the test turns."""
+"""What a committed offset tells travels in its metadata, and survives all who write it."""
 
 import pytest
+from aiokafka.structs import OffsetAndMetadata
+from hypothesis import given
+from hypothesis import strategies as st
 
-from feedback_listener.progress import STALLED_S, Progress
-from feedback_listener.records import Stream
-from feedback_listener.totals import Snapshot
+from worker.progress import Progress, Stretch, progress_of, skips_of, with_skips
+from worker.skip import MAX_SKIPS
 
-
-class Clock:
-    """Seconds."""
-
-    now_s = 0.0
-
-    def __call__(self) -> float:
-        return self.now_s
-
-
-@pytest.fixture
-def clock() -> Clock:
-    """It stands at 0."""
-    return Clock()
+OFFSETS = st.integers(0, 2**63 - 1)
+SKIPS = st.frozensets(OFFSETS, max_size=MAX_SKIPS)
+TOPICS = ("sentiment.results", "sentiment.dead-letter", "sentiment.metrics")
+LONG_ID = "f" * 36
+PROGRESS = Progress(
+    input_id=LONG_ID, first=10, next=20, outputs={topic: Stretch(LONG_ID, 100, 5) for topic in TOPICS}, skips=(15, 25)
+)
 
 
-@pytest.fixture
-def progress(clock: Clock) -> Progress:
-    """Nothing read yet."""
-    return Progress(clock)
+@given(SKIPS, OFFSETS)
+def test_skips_ahead_survive_a_commit(skips: frozenset[int], next_offset: int) -> None:
+    """A commit carries the skips that are not passed, in what a broker takes as metadata."""
+    ahead = {offset for offset in skips if offset >= next_offset}
+    set_by_hand = with_skips(OffsetAndMetadata(next_offset, ""), skips)
+    ours = with_skips(Progress(input_id="", first=0, next=next_offset, outputs={}).committed(), skips)
+    for committed in (set_by_hand, ours):
+        assert committed.offset == next_offset
+        assert skips_of(committed) == ahead
+        assert len(committed.metadata) <= 4096
 
 
-def test_it_is_ready_when_all_that_was_there_at_the_start_is_applied(progress: Progress) -> None:
-    """Before it is known how much that is, too, it is not."""
-    assert "starting" in (progress.ready({}) or "")
-    progress.aim({(Stream.RESULTS, 0): 5, (Stream.FEEDBACK, 0): 0})
-    progress.come({(Stream.RESULTS, 0): 4}, lambda: Snapshot(0, 0))
-    assert progress.ready({}) == "catching up: 1 partitions are not read to their end yet"
-    progress.come({(Stream.RESULTS, 0): 5}, lambda: Snapshot(0, 0))
-    assert progress.ready({}) is None
-    assert "x-0 and 1 other partitions for 40 s" in (progress.ready({"x-0": 40.0, "x-1": 31.0}) or "")
+def test_progress_is_read_as_it_was_committed() -> None:
+    """With the longest topic names and as many skips as there may be it still fits into what a broker takes."""
+    assert progress_of(PROGRESS.committed()) == PROGRESS
+    names = ["x" * 245 + f"{number:04}" for number in range(3)]
+    largest = Progress(
+        input_id=LONG_ID,
+        first=2**63 - 1,
+        next=2**63 - 1,
+        outputs={name: Stretch(LONG_ID, 2**63 - 1, 2**31) for name in names},
+        skips=(2**63 - 1,) * MAX_SKIPS,
+    )
+    assert len(largest.committed().metadata) <= 4096
 
 
-def test_it_is_alive_while_its_loop_turns(progress: Progress, clock: Clock) -> None:
-    """And before it turns for the first time, for as long as that takes."""
-    clock.now_s = 10 * STALLED_S
-    assert progress.live() is None
-    progress.turn()
-    clock.now_s += STALLED_S
-    assert progress.live() is None
-    clock.now_s += 1
-    assert progress.live() == "the loop that reads the topics has stood still for 61 s"
+@pytest.mark.parametrize("metadata", ["", "somebody else's", "skip:", "skip:x,-1", "{}", "[1]", '{"input_id": 1}'])
+def test_other_metadata_tells_nothing(metadata: str) -> None:
+    """What another tool wrote is ignored."""
+    committed = OffsetAndMetadata(5, metadata)
+    assert (progress_of(committed), skips_of(committed)) == (None, frozenset())
+
+
+def test_an_offset_that_somebody_moved_is_not_ours() -> None:
+    """A tool that sets another offset and keeps the metadata has moved it all the same."""
+    assert progress_of(OffsetAndMetadata(19, PROGRESS.committed().metadata)) is None
+
+
+def test_a_transaction_leaves_behind_where_it_stands() -> None:
+    """Where it wrote, and how much; where nobody tells, what is ours stands behind what was."""
+    sent = {TOPICS[0]: (200, 7), TOPICS[1]: (-1, 2)}
+    after = PROGRESS.after(20, 30, sent)
+    assert (after.first, after.next, after.skips) == (20, 30, (25,))
+    assert after.outputs == {
+        TOPICS[0]: Stretch(LONG_ID, 200, 7),
+        TOPICS[1]: Stretch(LONG_ID, 105, 2),
+        TOPICS[2]: Stretch(LONG_ID, 105, 0),
+    }

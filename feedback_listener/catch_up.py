@@ -14,7 +14,7 @@ STALLED_S = 60.0
 REPORT_EVERY_S = 5.0
 
 
-class Progress:
+class CatchUp:
     """Of one listener, from its start to where the topics ended then, and of its read loop ever after."""
 
     def __init__(self, monotonic_s: Callable[[], float] = time.monotonic) -> None:
