@@ -150,6 +150,10 @@ async def test_the_access_granted_is_enough(cluster: Cluster) -> None:
         await until(lambda: "listener.caught_up" in cluster.log("listener"))
         worker.terminate()
         assert await worker.wait() == 0, cluster.log("worker")
+    await cluster.stream.publish([Input(b"a dull film", 0.0)] * PARTITIONS)
+    async with cluster.running("worker"):  # a later opening reads what the one before has written
+        results = await cluster.stream.read([cluster.stream.topics.results], at_least=2 * PARTITIONS)
+        assert len(results) == 2 * PARTITIONS
 
 
 async def test_users_may_not_do_each_others_work(cluster: Cluster) -> None:
