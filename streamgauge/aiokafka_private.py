@@ -6,10 +6,11 @@
 import asyncio
 import itertools
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextvars import ContextVar
 from functools import partial
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, client
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.conn import CloseReason
 from aiokafka.consumer import fetcher
@@ -197,9 +198,9 @@ def bound_requests(
     timeout for all requests. It bounds some calls by that same time: such a call is cancelled just before its request
     times out. Then, and after a request for metadata, it keeps a connection that has died without a word.
     """
-    client = owner.client if isinstance(owner, AIOKafkaProducer) else owner._client
-    client._request_timeout_ms = round(request_s * 1000)
-    connect = client._get_conn
+    own = owner.client if isinstance(owner, AIOKafkaProducer) else owner._client
+    own._request_timeout_ms = round(request_s * 1000)
+    connect = own._get_conn
 
     async def bounded(node_id: int, **options: Any) -> Any:
         connection = await connect(node_id, **options)
@@ -207,7 +208,7 @@ def bound_requests(
             connection.send = partial(_send, connection, connection.send, join_s)
         return connection
 
-    client._get_conn = bounded
+    own._get_conn = bounded
 
 
 def _send(connection: Any, send: Callable[..., Any], join_s: float, request: Any, *args: Any, **kwargs: Any) -> Any:
@@ -227,3 +228,30 @@ async def _or_close(connection: Any, answer: Awaitable[Any]) -> Any:
     except TimeoutError:
         connection.close(reason=CloseReason.CONNECTION_TIMEOUT)
         raise
+
+
+_bootstrap, _connect = client.AIOKafkaClient.bootstrap, client.create_conn
+_connected: ContextVar[list[Any]] = ContextVar("_connected")
+
+
+async def _bootstrap_or_close(own: client.AIOKafkaClient) -> None:
+    """As aiokafka does it, but where it is cancelled it closes its connection, which nothing else knows yet."""
+    token = _connected.set([])
+    try:
+        await _bootstrap(own)
+    except BaseException:
+        for connection in _connected.get():
+            connection.close()
+        raise
+    finally:
+        _connected.reset(token)
+
+
+async def _connect_and_tell(*args: Any, **options: Any) -> Any:
+    connection = await _connect(*args, **options)
+    if (connected := _connected.get(None)) is not None:
+        connected.append(connection)
+    return connection
+
+
+client.AIOKafkaClient.bootstrap, client.create_conn = _bootstrap_or_close, _connect_and_tell

@@ -118,13 +118,13 @@ class SilentConnection:
     def __init__(self) -> None:
         self._request_timeout = 0.01
         self.waited_s: list[float] = []
-        self.closed_for: list[CloseReason] = []
+        self.closed_for: list[CloseReason | None] = []
 
     def send(self, _request: object) -> Any:
         self.waited_s.append(self._request_timeout)
         return asyncio.wait_for(asyncio.get_running_loop().create_future(), self._request_timeout)
 
-    def close(self, reason: CloseReason) -> None:
+    def close(self, reason: CloseReason | None = None) -> None:
         self.closed_for.append(reason)
 
 
@@ -167,3 +167,24 @@ async def test_a_producer_that_is_given_up_at_once_is_closed() -> None:
     producer = AIOKafkaProducer(bootstrap_servers="127.0.0.1:1", transactional_id="t")
     await close_producer(producer, within_s=0)
     assert producer._closed
+
+
+async def test_a_start_that_is_cancelled_leaves_no_connection_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when the broker accepts and does not say who else there is."""
+    connection, waits = SilentConnection(), asyncio.Event()
+
+    async def connect(*_: object, **__: object) -> SilentConnection:
+        waits.set()
+        return connection
+
+    monkeypatch.setattr(connection, "_request_timeout", 60)
+    monkeypatch.setattr(private, "_connect", connect)
+    consumer = AIOKafkaConsumer(bootstrap_servers="127.0.0.1:1")
+    start = asyncio.create_task(consumer.start())
+    await waits.wait()
+    await asyncio.sleep(0)
+    start.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await start
+    assert connection.closed_for == [None]
+    await consumer.stop()
