@@ -13,12 +13,12 @@ from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from producer.corpus import Corpus, Sample, arguments, standard_input
-from producer.labels import Meaning, meaning, refusal
 from producer.latest import latest_classes
 from producer.pacing import Pace
 from producer.publish import Publisher, publish
 from streamgauge.errors import ConfigurationError, Stopped, StreamgaugeError
 from streamgauge.events import Feedback, decode_feedback, encode
+from streamgauge.labels import Meaning, meaning, refusal
 from streamgauge.settings import KafkaSettings, TopicSettings
 
 STOP_PATIENCE_S = 2.0

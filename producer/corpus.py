@@ -136,6 +136,16 @@ class Corpus:
                 yield Entry.of(row)
 
 
+def labelled_texts(path: Path) -> tuple[list[str], list[str]]:
+    """The texts of a file that have a label, and the labels. Raises ConfigurationError, also when there is none."""
+    corpus = Corpus(path, (TEXT, LABEL), lambda _entry: None)
+    pairs = [(sample.text, sample.label) for sample in corpus.samples() if sample.label]
+    if not pairs:
+        raise ConfigurationError(f"{path}: no text in it has a label")
+    texts, labels = zip(*pairs, strict=True)
+    return list(texts), list(labels)
+
+
 def bundled() -> list[Sample]:
     """The sample that comes along: about 2,000 English reviews and tweets, four fifths of them labelled."""
     corpus = Corpus(Path(__file__).with_name("sample.tsv"), (TEXT,), lambda _entry: None)

@@ -8,8 +8,8 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import KafkaError
 from aiokafka.structs import TopicPartition
 
-from producer.labels import Classes
 from streamgauge.kafka import admin_client, client_options
+from streamgauge.labels import Classes
 from streamgauge.settings import KafkaSettings
 
 LAST_OFFSETS = 50

@@ -1,6 +1,6 @@
 """The broker of the tests: `KAFKA_BOOTSTRAP_SERVERS` when that is set, else the embedded Apache Kafka.
 
-`pytest --kafka-version 3.9.2` embeds the oldest that is tested; there must be a lock file for it.
+`pytest --kafka-version 3.6.2` embeds the oldest that is tested; there must be a lock file for it.
 `pytest --broker=container` runs the image of docker-compose.yml instead, or the one that `--broker-image` names.
 """
 

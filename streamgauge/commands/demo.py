@@ -20,7 +20,6 @@ from rich.console import Console
 from feedback_listener.service import Listener
 from feedback_listener.settings import ListenerSettings
 from producer.corpus import Corpus, Sample, bundled
-from producer.labels import Classes, meaning, read_map, refusal
 from producer.pacing import Pace
 from producer.publish import Publisher, publish
 from streamgauge.broker.embedded import EmbeddedKafka
@@ -28,6 +27,7 @@ from streamgauge.commands.demo_view import Tally, View
 from streamgauge.errors import ConfigurationError
 from streamgauge.events import Feedback, decode_prediction
 from streamgauge.kafka import client_options, sleep_or_stop
+from streamgauge.labels import Classes, meaning, read_map, refusal
 from streamgauge.provisioning import make_right
 from streamgauge.settings import KafkaSettings, TopicSettings, load
 from streamgauge.telemetry import serve_http, service_registry

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from streamgauge.commands.running import Json
+from streamgauge.commands.running import Json, LabelMap
 from streamgauge.errors import StreamgaugeError
 from streamgauge.settings import load
 
@@ -27,8 +27,9 @@ def export(  # noqa: PLR0913, PLR0917 - options of a command
     version: Annotated[str | None, typer.Option(help="Default: the head of the digest.")] = None,
     licence: Annotated[str | None, typer.Option("--license", help="SPDX id; default: as the source says.")] = None,
     data: Annotated[
-        Path | None, typer.Option(help="csv, tsv or jsonl with text and label: measures, writes a reference profile.")
+        Path | None, typer.Option(help="A file of texts and labels: measures the model, writes a reference profile.")
     ] = None,
+    label_map: LabelMap = None,
     max_difference: Annotated[
         float | None, typer.Option(min=0, help="Allowed to a probability of PyTorch's; default: 0.001, int8-rows 0.15.")
     ] = None,
@@ -36,12 +37,16 @@ def export(  # noqa: PLR0913, PLR0917 - options of a command
     """Make a model directory of any DistilBERT sequence classifier. Needs the extra `export`, with PyTorch."""
     import signal
 
+    from producer.corpus import labelled_texts
+    from streamgauge.labels import read_map
     from worker.model_making.export import Options
     from worker.model_making.export import export as export_model
+    from worker.model_making.labelled_texts import LabelledTexts
 
     for number in (signal.SIGINT, signal.SIGTERM):  # unwinds, so that nothing half-written stays
         signal.signal(number, lambda caught, _frame: sys.exit(128 + caught))
-    options = Options(quantize, opset, optimize, name, version, licence, max_difference, data)
+    judged = LabelledTexts(f"--data {data}", *labelled_texts(data), read_map(label_map)) if data else None
+    options = Options(quantize, opset, optimize, name, version, licence, max_difference, judged)
     export_model(source, output, options, typer.echo)
 
 

@@ -68,7 +68,7 @@ def feedback(
     class can be meant; numbers stand for the classes where all of them are there. If one fits no class, none is sent.
     """
     from producer.command import given_labels, publish_labels
-    from producer.labels import read_map
+    from streamgauge.labels import read_map
 
     meant, given = read_map(label_map), given_labels(message_id, label, source, file)
     run_on_kafka(

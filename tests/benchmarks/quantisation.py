@@ -26,6 +26,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
+from producer.corpus import labelled_texts
 from worker.backlog import batch_window
 from worker.model.scorer import Probabilities, TokenIds, softmax
 from worker.model.session import OnnxModel
@@ -186,9 +187,10 @@ def main() -> None:
     parser.add_argument("--model", type=Path, default=WorkerSettings().model_dir)
     parser.add_argument("--rounds", type=int, default=5)
     given = parser.parse_args()
-    data, model = LabelledTexts.read(given.data), OnnxModel.without_answers(given.model, BATCH_TOKENS)
+    model = OnnxModel.without_answers(given.model, BATCH_TOKENS)
+    data = LabelledTexts(str(given.data), *labelled_texts(given.data)).judged_by(model.labels)
     rows = [ids for ids, _truncated in model.encode(data.texts)]
-    expected = np.array([int(label) if label.isdigit() else model.labels.index(label) for label in data.labels])
+    expected = np.array([model.labels.index(label) for label in data.labels])
     batches = worker_batches(rows)
     real = [feeds([rows[number] for number in batch]) for batch in batches]
     dice = np.random.default_rng(0)

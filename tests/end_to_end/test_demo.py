@@ -104,7 +104,7 @@ def test_labels_are_the_models_or_are_refused(
     path.write_text(f"text,label\na fine film,{labels[0]}\nawful,{labels[1]}\n")
     options = DemoOptions(None, 1, path, label_map, None, 0, as_json=False)
     if "(" in expected:
-        with pytest.raises(ConfigurationError, match=re.escape(f"(NEGATIVE, POSITIVE): {expected}; nothing was sent")):
+        with pytest.raises(ConfigurationError, match=re.escape(f"(NEGATIVE, POSITIVE): {expected}; nothing was done")):
             labelled_texts(options, CLASSES)
     else:
         assert " ".join(str(one.label) for one in labelled_texts(options, CLASSES)) == expected

@@ -58,7 +58,8 @@ def test_a_model_of_full_size_becomes_a_model_directory(tmp_path: Path) -> None:
     (source / "LICENSE").write_text("MIT License")
     data = tmp_path / "data.tsv"
     data.write_text("sentence\tlabel\nwhat a lovely film\tgood\nwhat a dreadful film\t0\n")
-    ran = run("export", source, "--output", tmp_path / "out" / "model", "--data", data, "--version", "7")
+    says = ("--data", data, "--label-map", "0=bad")
+    ran = run("export", source, "--output", tmp_path / "out" / "model", *says, "--version", "7")
     assert ran.returncode == 0, ran.stderr
     assert "largest difference of a probability to PyTorch: " in ran.stdout
     report = inspect(tmp_path / "out" / "model")

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from producer.labels import meaning, read_map, refusal
 from streamgauge.errors import ConfigurationError
+from streamgauge.labels import meaning, read_map, refusal
 
 TWO = ("NEGATIVE", "POSITIVE")
 THREE = ("neg", "neu", "pos")
@@ -107,7 +107,7 @@ def test_refusal_says_what_to_do() -> None:
 
     assert refusal("a.csv", labels, misfits, [TWO]) == (
         "a.csv: 24 of 25 labels fit no class of the model (NEGATIVE, POSITIVE): "
-        "4 (10), 0 (9), odd 0 (1), odd 1 (1), odd 2 (1), 2 more; nothing was sent\n"
+        "4 (10), 0 (9), odd 0 (1), odd 1 (1), odd 2 (1), 2 more; nothing was done\n"
         "say what they mean: --label-map 4=CLASS,0=CLASS,odd 0=CLASS,odd 1=CLASS,odd 2=CLASS "
         "(LABEL= leaves it out, LABEL=LABEL sends it all the same)"
     )

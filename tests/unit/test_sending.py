@@ -13,10 +13,10 @@ import pytest
 from producer import command, corpus
 from producer.command import Texts, given_labels, given_texts, publish_labels, publish_texts
 from producer.corpus import Sample
-from producer.labels import Classes
 from producer.pacing import Pace
 from streamgauge.errors import ConfigurationError, StreamgaugeError
 from streamgauge.events import Feedback
+from streamgauge.labels import Classes
 from streamgauge.settings import KafkaSettings, load
 from tests.fake_kafka import TOPICS, FakeKafka, acknowledge, acknowledge_late, kafka, refuse
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from streamgauge.errors import ConfigurationError, StreamgaugeError
+from worker.model.directory import Config
 
 Progress = Callable[[str], None]
 DOWNLOADED = (
@@ -70,6 +71,14 @@ def checked_config(checkpoint: Path) -> dict[str, Any]:
     complete: dict[str, Any] = DistilBertConfig.from_dict(config).to_dict()
     wanted = ("activation", "dim", "hidden_dim", "id2label", "n_heads", "n_layers", "pad_token_id", "vocab_size")
     return {key: complete[key] for key in (*wanted, "max_position_embeddings")} | config
+
+
+def class_names(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """The classes that config.json names, in the order of the model's output. Raises ConfigurationError."""
+    try:
+        return Config({str(number): name for number, name in config["id2label"].items()}).labels
+    except ValueError as error:
+        raise ConfigurationError(f"config.json: {error}") from None
 
 
 def kept_config(config: Mapping[str, Any]) -> dict[str, Any]:

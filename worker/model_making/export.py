@@ -27,6 +27,7 @@ from worker.model_making.checkpoint import (
     Progress,
     check_space,
     checked_config,
+    class_names,
     find_checkpoint,
     kept_config,
     stated_license,
@@ -63,16 +64,16 @@ class Options:
     version: str | None = None
     license: str | None = None
     max_difference: float | None = None
-    data: Path | None = None
+    data: LabelledTexts | None = None
 
 
 def export(source: str, output: Path, options: Options, say: Progress) -> None:
     """Write `output`; `source` is a directory or a hub's id. Raises ConfigurationError and StreamgaugeError."""
     _check(options)
-    data = LabelledTexts.read(options.data) if options.data else None
     with new_directory(output) as partial:
         checkpoint = find_checkpoint(source, say)
         config = checked_config(checkpoint)
+        data = options.data.judged_by(class_names(config)) if options.data else None
         check_space(checkpoint, partial)
         say("exporting with optimum")
         _to_onnx(checkpoint, config, partial, options)
@@ -92,7 +93,7 @@ def export(source: str, output: Path, options: Options, say: Progress) -> None:
         write_known_answers(model, partial, KNOWN_TEXTS)
         facts = {"difference": difference, "accuracy": None, "texts": 0}
         if data:
-            say(f"scoring {len(data.texts)} texts of {options.data}")
+            say(f"scoring {len(data.texts)} texts of {data.name}")
             profile = profile_on(model, data)
             write_profile(profile, partial)
             facts |= {"accuracy": profile.accuracy, "texts": profile.labelled_texts}

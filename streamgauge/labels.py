@@ -85,7 +85,7 @@ def refusal(where: str, labels: Mapping[str, int], misfits: Sequence[str], model
     example = ",".join(f"{label[:SHOWN_CHARS]}=CLASS" for label in misfits[:SHOWN_LABELS])
     return (
         f"{where}: {sum(labels[label] for label in misfits)} of {sum(labels.values())} labels fit no class of the "
-        f"model ({classes}): {', '.join(named + more)}; nothing was sent\n"
+        f"model ({classes}): {', '.join(named + more)}; nothing was done\n"
         f"say what they mean: --label-map {example} ("
         "LABEL= leaves it out, LABEL=LABEL sends it all the same)"
     )
