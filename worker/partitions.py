@@ -8,6 +8,7 @@ import asyncio
 import gc
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import AsyncExitStack
 
 import structlog
 from aiokafka import ConsumerRebalanceListener
@@ -34,7 +35,7 @@ from worker.metrics import Metrics
 from worker.outcomes import InputRecord
 from worker.publish import Publisher
 from worker.settings import WorkerSettings
-from worker.start import Cluster, Opening
+from worker.start import Cluster, Opening, Start
 from worker.tenure import Tenure
 from worker.transaction import Writer
 from worker.watchdog import Watchdog
@@ -45,6 +46,8 @@ POLL_TIMEOUT_MS = 1000
 LAG_TIMEOUT_S = 5.0
 MAX_POLL_RECORDS = 256
 """A poll's records are decoded in one go: so many keep the event loop free of long steps."""
+OPENINGS_AT_ONCE = 16
+"""Each has a time limit, and all share the brokers: of hundreds begun at once none would end in time."""
 REOPEN_BACKOFF_S = 0.5
 HOPELESS = (
     TransactionalIdAuthorizationFailed,
@@ -77,6 +80,7 @@ class Partitions(ConsumerRebalanceListener):  # type: ignore[misc]
         self._load = ModelLoad(settings.model_slots, self._wake_all)
         self._tenures: dict[TopicPartition, Tenure] = {}
         self._tasks: dict[TopicPartition, asyncio.Task[None]] = {}
+        self._opening = asyncio.Semaphore(OPENINGS_AT_ONCE)
         self._owner: asyncio.TaskGroup | None = None
         self._on_retire: Callable[[], None] = lambda: None
         self.watchdog = Watchdog(settings.stall_timeout_s, self._has_lag)
@@ -179,8 +183,12 @@ class Partitions(ConsumerRebalanceListener):  # type: ignore[misc]
         """Own a partition until it is taken away; whatever goes wrong with it, begin again with a fence."""
         while True:
             try:
-                async with self._cluster.open_writer(tp) as writer:
-                    await self._serve_epoch(tp, writer)
+                async with AsyncExitStack() as stack:
+                    async with self._opening:
+                        writer = await stack.enter_async_context(self._cluster.open_writer(tp))
+                        opening = Opening(tp, self._cluster, self._settings, self._topics, self._metrics)
+                        start = await opening.start(writer)
+                    await self._serve_epoch(tp, writer, start)
                     return
             except (KafkaError, TimeoutError) as error:
                 if isinstance(error, HOPELESS):
@@ -194,8 +202,7 @@ class Partitions(ConsumerRebalanceListener):  # type: ignore[misc]
             gc.collect()
             await self._until_ours(tp)
 
-    async def _serve_epoch(self, tp: TopicPartition, writer: Writer) -> None:
-        start = await Opening(tp, self._cluster, self._settings, self._topics, self._metrics).start(writer)
+    async def _serve_epoch(self, tp: TopicPartition, writer: Writer, start: Start) -> None:
         tenure = Tenure(tp, self._credit, self._load, start.offset, start.progress, start.tail)
         self._tenures[tp] = tenure
         self._metrics.lag_records.labels(tp.partition).set_function(lambda: self._lag_records(tp, tenure))

@@ -25,6 +25,7 @@ from tests.contract.test_worker import running
 from tests.echo import EchoModel, echo_probability
 from tests.oracle import Input, generate, judge
 from worker.output import OutputRecord
+from worker.partitions import OPENINGS_AT_ONCE
 from worker.service import Worker
 from worker.settings import WorkerSettings
 from worker.transaction import OffsetAfter, Writer, fenced_writer
@@ -220,3 +221,28 @@ async def test_a_failed_writer_leaves_nothing_running(kafka: Kafka, monkeypatch:
     assert judge(inputs, outputs).is_clean
     names = [getattr(task.get_coro(), "__qualname__", "") for task in asyncio.all_tasks()]
     assert not [name for name in names if name.startswith(("Sender.", "MessageAccumulator."))]
+
+
+async def test_only_so_many_partitions_are_opened_at_once(kafka: Kafka) -> None:
+    """Each opening has a time limit: of hundreds that are begun together none would end in time."""
+    stream, stop = await Stream.create(kafka.bootstrap_servers, partitions=40), asyncio.Event()
+    settings = WorkerSettings(group=stream.group)
+    registry = CollectorRegistry()
+    worker = Worker(stream.kafka, stream.topics, settings, registry, EchoModel())
+    beginning, most = 0, 0
+
+    @asynccontextmanager
+    async def open_writer(tp: TopicPartition) -> AsyncIterator[Writer]:
+        nonlocal beginning, most
+        beginning += 1
+        most = max(most, beginning)
+        await asyncio.sleep(0.2)
+        async with fenced_writer(stream.kafka, stream.topics, settings, tp, 1_000_000) as writer:
+            beginning -= 1
+            yield writer
+
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(worker.run(stop, open_writer))
+        await until(lambda: registry.get_sample_value("streamgauge_partitions_owned") == 40)
+        stop.set()
+    assert most == OPENINGS_AT_ONCE
