@@ -3,7 +3,8 @@
 Whoever moves a committed offset fences the partition first, then reads the offset: only so is it the last one.
 """
 
-from collections.abc import AsyncIterator, Callable
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
 from aiokafka import AIOKafkaProducer
@@ -81,11 +82,20 @@ async def unstarted_partitions(
     return [tp for tp in every if await committed_offset(admin, group, tp) is None]
 
 
-async def start_group(kafka: KafkaSettings, admin: AIOKafkaAdminClient, group: str, tp: TopicPartition) -> None:
-    """Commit the first offset of a partition that has none."""
+async def start_group(
+    kafka: KafkaSettings, admin: AIOKafkaAdminClient, group: str, partitions: Sequence[TopicPartition]
+) -> None:
+    """Commit the first offset of each of these partitions that has none."""
     async with topic_reader(kafka) as consumer:
-        first = (await consumer.beginning_offsets([tp]))[tp]
-    await move_group(kafka, admin, group, tp, lambda committed: None if committed else OffsetAndMetadata(first, ""))
+        firsts = await consumer.beginning_offsets(partitions)
+
+    async def start(tp: TopicPartition) -> None:
+        first = OffsetAndMetadata(firsts[tp], "")
+        await move_group(kafka, admin, group, tp, lambda committed: None if committed else first)
+
+    async with asyncio.TaskGroup() as tasks:
+        for tp in partitions:
+            tasks.create_task(start(tp))
 
 
 async def move_group(

@@ -15,6 +15,7 @@ from streamgauge.lifecycle import Deadline
 from streamgauge.settings import KafkaSettings, TopicSettings
 from streamgauge.topics import Change, Topic, desired, listener_violations, plan, worker_violations
 
+STARTS_AT_ONCE = 16
 SETTLE_TIMEOUT_S = 30.0
 SETTLE_POLL_S = 0.05
 DYNAMIC_TOPIC_CONFIG = 1
@@ -146,9 +147,11 @@ async def make_right(
             return
         existing = existing if dry_run else await _settled(admin, wanted)
         unstarted = await unstarted_partitions(admin, group, settings.input, existing[settings.input].partitions)
-        for tp in unstarted:
+        for first in range(0, len(unstarted), STARTS_AT_ONCE):
+            some = unstarted[first : first + STARTS_AT_ONCE]
             if not dry_run:
-                await start_group(kafka, admin, group, tp)
-            yield f"{verb} group {group}: starts {tp.topic}-{tp.partition} at its beginning"
+                await start_group(kafka, admin, group, some)
+            for tp in some:
+                yield f"{verb} group {group}: starts {tp.topic}-{tp.partition} at its beginning"
     if not changes and not unstarted:
         yield "nothing to change"
