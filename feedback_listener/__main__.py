@@ -2,7 +2,7 @@
 
 import sys
 
-from streamgauge.commands.cli import main
+from streamgauge.__main__ import main
 
 if __name__ == "__main__":
     main(["listen", *sys.argv[1:]])

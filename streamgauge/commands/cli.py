@@ -1,7 +1,6 @@
 """The command line: all commands, of which each imports its service only when it runs."""
 
 import os
-import signal
 import sys
 from collections.abc import Sequence
 from io import TextIOWrapper
@@ -44,8 +43,6 @@ for group in (services, send, watch, operate, models, local):
 
 def main(argv: list[str] | None = None) -> None:
     """Run a command, and end the process; errors of ours become one line and an exit code."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_DFL)  # ends the process at once, until a command has something to close
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a terminal need not have all characters

@@ -7,11 +7,12 @@ import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 
 from streamgauge.broker.embedded import EmbeddedKafka
-from tests.cluster import Stream
+from tests.cluster import Stream, until
 from tests.end_to_end.test_commands import QUIET_ENVIRONMENT, environment_of
 from tests.oracle import Input
 
@@ -60,6 +61,13 @@ async def ended(process: Process) -> tuple[int | None, str]:
     return process.returncode, errors.decode()
 
 
+def catches(pid: int, number: signal.Signals) -> bool:
+    """Whether the process has a handler for it, as Linux tells."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    caught = int(re.findall(r"^SigCgt:\s*(\w+)$", status, re.MULTILINE)[0], 16)
+    return bool(caught >> (number - 1) & 1)
+
+
 @pytest.mark.parametrize(
     ("command", "code"),
     [
@@ -82,6 +90,14 @@ async def test_a_signal_ends_a_command_that_waits_for_kafka(command: str, code: 
         process.send_signal(signal.SIGTERM)
         returned, errors = await ended(process)
     assert (returned, "Traceback" in errors) == (code, False), errors
+
+
+async def test_a_signal_has_a_handler_before_anything_is_loaded() -> None:
+    """Else process 1 of a container would not get it, and be killed when its time to stop is over."""
+    process = await start("worker", "--http-port", "0", STREAMGAUGE_KAFKA_BOOTSTRAP_SERVERS="127.0.0.1:1")
+    await until(lambda: catches(process.pid, signal.SIGTERM))
+    process.send_signal(signal.SIGTERM)
+    assert await ended(process) == (143, "")
 
 
 async def test_a_port_that_never_answers_is_given_up_at_the_deadline() -> None:
