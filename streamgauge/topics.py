@@ -24,6 +24,9 @@ MINIMA = frozenset(
 STAMPED_BY_THE_BROKER = {"message.timestamp.type": "LogAppendTime"}
 """Retention, windows, lag and latency go by timestamps. A producer's wrong clock, or a backfill with the times of last
 year, must not delete texts before they are scored, expire or revive labels, or fire alerts."""
+UNPACKED_BY_THE_BROKER = {"compression.type": "uncompressed"}
+"""Where anybody may write. The broker then unpacks a producer's batch and holds its records to max.message.bytes.
+Compressed, a record thousands of times that size would pass, and fill the memory of whoever reads it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +63,10 @@ def desired(
     wanted = {
         settings.results: joined | {"max.message.bytes": output_bytes},
         settings.metrics: week | {"max.message.bytes": output_bytes},
-        settings.feedback: joined,
+        settings.feedback: joined | UNPACKED_BY_THE_BROKER,
         settings.dead_letter: week | {"max.message.bytes": output_bytes},
         # Last: a new partition of the input must find its partitions of the outputs.
-        # Uncompressed: the broker unpacks a producer's batch and holds its records to max.message.bytes. Compressed,
-        # a text 150 times that size would pass, and fill a worker's memory when it is unpacked there.
-        settings.input: week | {"compression.type": "uncompressed", "max.message.bytes": str(input_bytes)},
+        settings.input: week | UNPACKED_BY_THE_BROKER | {"max.message.bytes": str(input_bytes)},
     }
     return [Topic(name, partitions, durable | config) for name, config in wanted.items()]
 
@@ -108,7 +109,7 @@ def worker_violations(settings: TopicSettings, existing: Mapping[str, Topic]) ->
         yield f"topic {settings.input} does not exist"
         return
     every = STAMPED_BY_THE_BROKER | {"cleanup.policy": "delete"}
-    yield from _violations(source, every | {"compression.type": "uncompressed"})
+    yield from _violations(source, every | UNPACKED_BY_THE_BROKER)
     at_least = str(int(source.config["max.message.bytes"]) + OUTPUT_MARGIN_BYTES)
     for name in settings.outputs:
         topic = existing.get(name)
@@ -121,7 +122,9 @@ def worker_violations(settings: TopicSettings, existing: Mapping[str, Topic]) ->
 
 
 def listener_violations(settings: TopicSettings, existing: Mapping[str, Topic]) -> Iterator[str]:
-    """Why the listener's numbers would not be a function of the retained records of these topics."""
+    """Why a listener must not start on these topics: its numbers would not be a function of their retained records, or
+    its memory would have no bound.
+    """
     needed = STAMPED_BY_THE_BROKER | {
         "retention.ms": str(settings.join_window_ms + DAY_MS),
         "retention.bytes": "-1",
@@ -132,7 +135,7 @@ def listener_violations(settings: TopicSettings, existing: Mapping[str, Topic]) 
         if topic is None:
             yield f"topic {name} does not exist"
         else:
-            yield from _violations(topic, needed)
+            yield from _violations(topic, needed | (UNPACKED_BY_THE_BROKER if name == settings.feedback else {}))
 
 
 def _violations(topic: Topic, needed: Mapping[str, str]) -> Iterator[str]:

@@ -109,7 +109,7 @@ class Scored(msgspec.Struct, frozen=True):
 
 
 class Shown(msgspec.Struct, frozen=True):
-    """What readers see of a record already; empty where nobody needs to know."""
+    """What readers see of a record already: a result or a dead letter."""
 
     prediction: Prediction | None
     reason: str | None

@@ -7,7 +7,7 @@ each opening the outputs are read, from where the committed offset says that the
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import msgspec
@@ -81,7 +81,7 @@ class Outputs:
         found = _Found(source, progress, self._group, self._topics)
         await self._read({tp: begin for tp, begin in begins.items() if begin < highs[tp]}, highs, found.add, moved)
         missing = sum(max(0, progress.outputs[name].records - found.counts[name]) for name in complete)
-        return Tail(found.shown(), found.measured, missing)
+        return Tail(found.shown, found.measured, missing)
 
     def _of(self, partition: int) -> list[TopicPartition]:
         return [TopicPartition(name, partition) for name in self._topics.outputs]
@@ -147,16 +147,18 @@ class _Found:
         self._source, self._topics = source, topics
         self._last = range(progress.first, progress.next)
         self._group, self._ce_source = group.encode(), ce_source(group).encode()
-        self._visible: dict[int, Callable[[], Shown]] = {}
+        self.shown: dict[int, Shown] = {}
         self.measured: list[range] = []
         self.counts = dict.fromkeys(topics.outputs, 0)
         """By topic: what was found of the last transaction."""
 
     def add(self, record: Any) -> None:
-        if record.topic == self._topics.dead_letter:
-            self._add_dead_letter(record)
-        elif last_header(record.headers, "ce_source") == self._ce_source:
-            (self._add_measured if record.topic == self._topics.metrics else self._add_result)(record)
+        """Take note of it; what only looks like ours, in a form that we never write, is passed."""
+        with suppress(ValueError, TypeError, msgspec.MsgspecError):
+            if record.topic == self._topics.dead_letter:
+                self._add_dead_letter(record)
+            elif last_header(record.headers, "ce_source") == self._ce_source:
+                (self._add_measured if record.topic == self._topics.metrics else self._add_result)(record)
 
     def _add_measured(self, record: Any) -> None:
         event = decode_measurement(record.value)
@@ -167,7 +169,7 @@ class _Found:
     def _add_result(self, record: Any) -> None:
         position, _, offset = (last_header(record.headers, "ce_id") or b"").decode().rpartition("-")
         if position == f"{self._source.topic}-{self._source.partition}":
-            self._add(record, int(offset), lambda: Shown(decode_prediction(record.value), None, record.timestamp))
+            self._add(record, int(offset), Shown(decode_prediction(record.value), None, record.timestamp))
 
     def _add_dead_letter(self, record: Any) -> None:
         names = ("topic", "partition", "offset", "exception.class.name")
@@ -176,16 +178,9 @@ class _Found:
         )
         ours = last_header(record.headers, GROUP_HEADER) == self._group
         if ours and (topic, partition) == (self._source.topic, str(self._source.partition)):
-            self._add(record, int(offset), lambda: Shown(None, reason, None))
+            self._add(record, int(offset), Shown(None, reason, None))
 
-    def _add(self, record: Any, offset: int, content: Callable[[], Shown]) -> None:
+    def _add(self, record: Any, offset: int, shown: Shown) -> None:
         if offset >= self._last.start:
             self.counts[record.topic] += offset in self._last
-            self._visible[offset] = content
-
-    def shown(self) -> dict[int, Shown]:
-        """What readers see, by source offset. Of what a metric event covers, the content is not needed."""
-        return {
-            offset: Shown(None, None, None) if any(offset in covered for covered in self.measured) else content()
-            for offset, content in self._visible.items()
-        }
+            self.shown[offset] = shown

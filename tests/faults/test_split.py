@@ -23,9 +23,10 @@ from tests.echo import EchoModel
 from tests.faults.replica import Replica
 from tests.oracle import Input, Verdict, generate, judge
 from tests.records import FakeRecord
+from worker.dead_letters import GROUP_HEADER, POSITION
 from worker.intake import decode
 from worker.outcomes import Encoded, ModelIdentity, Outcome, Refused, Scored
-from worker.output import Origin, OutputRecord, output_records
+from worker.output import Origin, OutputRecord, ce_source, output_records
 from worker.progress import Progress, progress_of
 from worker.transaction import send_in_order
 
@@ -174,6 +175,28 @@ def written_by(record: Any) -> str:
     """The group that wrote a result or dead letter."""
     group = last_header(record.headers, "streamgauge.group") or last_header(record.headers, "ce_source") or b""
     return group.decode().rpartition("/")[2]
+
+
+async def test_what_only_looks_like_ours_is_passed(kafka: Kafka, tmp_path: Path) -> None:
+    """Records with our headers and in a form that we never write stop nobody, and are not taken for outcomes."""
+    stream = await Stream.create(kafka.bootstrap_servers, partitions=1)
+    inputs = await stream.publish(generate(BEFORE, seed=59))
+    await work(stream, tmp_path, "before", BEFORE)
+    source = ("ce_source", ce_source(stream.group).encode())
+    ids = (f"{stream.topics.input}-0-{BEFORE}".encode(), f"{stream.topics.input}-0-x".encode(), b"\xff", None)
+    letter = [(POSITION[0], stream.topics.input.encode()), (POSITION[1], b"0"), (POSITION[2], b"x")]
+    async with AIOKafkaProducer(bootstrap_servers=kafka.bootstrap_servers) as producer:
+        for value in (None, b"", b"{}", b"\xff"):
+            for topic in (stream.topics.results, stream.topics.metrics):
+                for ce_id in ids:
+                    await producer.send_and_wait(topic, value, partition=0, headers=[source, ("ce_id", ce_id)])
+            group = (GROUP_HEADER, stream.group.encode())
+            await producer.send_and_wait(stream.topics.dead_letter, value, partition=0, headers=[*letter, group])
+    inputs |= await stream.publish(generate(AFTER, seed=60))
+    log = await work(stream, tmp_path, "after", BEFORE + AFTER)
+    assert "outputs.differ" not in log
+    outputs = [record for record in await stream.read() if len(record.headers) > len(letter) + 1]
+    assert judge(inputs, outputs).is_clean
 
 
 async def test_outputs_that_retention_has_emptied_are_no_loss(kafka: Kafka, tmp_path: Path) -> None:

@@ -124,6 +124,7 @@ def test_the_listener_refuses_topics_that_would_falsify_the_numbers() -> None:
         (with_config(SETTINGS.feedback, message_timestamp_type="CreateTime"), "must be LogAppendTime"),
         (with_config(SETTINGS.feedback, retention_ms=str(8 * DAY_MS - 1)), f"must be at least {8 * DAY_MS}"),
         (with_config(SETTINGS.results, retention_bytes="1"), "retention.bytes is 1, but must be -1"),
+        (with_config(SETTINGS.feedback, compression_type="producer"), "compression.type is producer, but must be unc"),
     ]:
         [found] = listener_violations(SETTINGS, existing)
         assert problem in found
