@@ -29,7 +29,21 @@ PRAGMAS = (
     f"journal_size_limit = {CHECKPOINT_PAGES * 4096}",
 )
 
+APPLICATION_ID = 0x53474C53
+"""In the file's header, by which it is known as ours: https://www.sqlite.org/fileformat2.html#application_id"""
+
 encode_json = msgspec.json.Encoder().encode
+
+
+def is_foreign(path: Path) -> bool:
+    """Whether this file holds anything that is not ours, by its header: the rest may be broken. Raises OSError."""
+    try:
+        with path.open("rb") as file:
+            header = file.read(72)
+    except FileNotFoundError:
+        return False
+    ours = header.startswith(b"SQLite format 3\0") and int.from_bytes(header[68:]) == APPLICATION_ID
+    return bool(header) and not ours
 
 
 class Database:
@@ -44,7 +58,8 @@ class Database:
             raise ConfigurationError(f"this Python has SQLite {sqlite3.sqlite_version}; it must be 3.35 or later")
         self._db = sqlite3.connect(path, LOCK_TIMEOUT_S, isolation_level=None, check_same_thread=False)
         try:
-            for pragma in PRAGMAS:
+            # The first of all, so that it is in the file and not only in the write-ahead log.
+            for pragma in (f"application_id = {APPLICATION_ID}", *PRAGMAS):
                 self._db.execute(f"PRAGMA {pragma}")
             with self.transaction():
                 self.is_new = not self.one("SELECT count(*) FROM sqlite_master")

@@ -12,6 +12,7 @@ from typing import TypeVar
 
 import msgspec
 
+from feedback_listener.database import is_foreign
 from feedback_listener.decoding import Kinds
 from feedback_listener.join import LABEL_LEAD_MS, Changes, Horizons, OneId
 from feedback_listener.minute_log import MinuteLog
@@ -42,8 +43,8 @@ class Store:
     ) -> None:
         """Open or create the file; `identity` says what it is a cache of.
 
-        Raises StoreUnusable, ConfigurationError when another process has the file open, StreamgaugeError when it
-        cannot be written.
+        Raises StoreUnusable, ConfigurationError when another process has the file open or it is no store of ours,
+        StreamgaugeError when it cannot be written.
         """
         self.path = path
         self.totals = Totals()
@@ -53,7 +54,12 @@ class Store:
         self._window_ms = window_ms
         self._warnings = warnings or MinuteLog()
         with _named_errors(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if is_foreign(path):
+                raise ConfigurationError(
+                    f"{SETTING}={path}: not a listener's store, or one from before 0.2.0: remove it"
+                )
+            path.touch(mode=0o600)
             self._tables = Tables(path)
             try:
                 self._check(now_ms)

@@ -153,7 +153,7 @@ class EmbeddedKafka:
         if self._data_dir is None:
             self._temporary = tempfile.TemporaryDirectory(prefix="streamgauge-", ignore_cleanup_errors=True)
         root = Path(self._temporary.name if self._temporary else self._data_dir or "").resolve()
-        root.mkdir(parents=True, exist_ok=True)
+        root.mkdir(mode=0o700, parents=True, exist_ok=True)
         held = (root / "flock").open("w")
         try:
             fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,6 +1,7 @@
 """The listener's store: whose it is, what makes it unusable, and what it survives."""
 
 import sqlite3
+import stat
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -101,7 +102,7 @@ def test_what_is_not_this_listeners_is_refused(path: Path, sql: str, reason: str
 
 
 def test_broken_pages_are_noticed(path: Path) -> None:
-    """At the start, all of them; and a file that is no database."""
+    """At the start, all of them."""
     filled(path, 5000)
     content = bytearray(path.read_bytes())
     for place in range(8192, len(content), 4096):
@@ -110,11 +111,33 @@ def test_broken_pages_are_noticed(path: Path) -> None:
     with pytest.raises(StoreUnusable):
         Store(path, "a cluster", WINDOW_MS, NOW_MS)
     discard(path)
-    path.write_bytes(b"this is a text file, not a database" * 100)
-    with pytest.raises(StoreUnusable):
-        Store(path, "a cluster", WINDOW_MS, NOW_MS)
-    discard(path)
     assert filled(path, 50)
+
+
+def test_what_is_not_ours_is_refused_and_stays(path: Path) -> None:
+    """A text, another program's database: whatever it is, the listener must not throw it away."""
+    path.parent.mkdir()
+    path.write_text("not a database")
+    other = path.with_name("other")
+    with sqlite3.connect(other) as database:
+        database.execute("CREATE TABLE orders (id)")
+    database.close()
+    for file in (path, other):
+        content = file.read_bytes()
+        with pytest.raises(ConfigurationError, match=f"{file}: not a listener's store"):
+            Store(file, "a cluster", WINDOW_MS, NOW_MS)
+        assert file.read_bytes() == content
+
+
+def test_nobody_else_reads_a_store(tmp_path: Path) -> None:
+    """Nor its write-ahead log, nor the folder that was made for it."""
+    replica = Replica(tmp_path / "folder" / "listener.sqlite", NOW_MS, WINDOW_MS)
+    replica.apply(history(3), NOW_MS)
+    files = list((tmp_path / "folder").iterdir())
+    assert len(files) > 1
+    assert {stat.S_IMODE(file.stat().st_mode) for file in files} == {0o600}
+    assert stat.S_IMODE((tmp_path / "folder").stat().st_mode) == 0o700
+    replica.store.close()
 
 
 def test_a_page_that_breaks_while_it_runs_is_noticed(path: Path) -> None:
