@@ -28,6 +28,7 @@ from streamgauge.errors import StreamgaugeError
 from streamgauge.kafka import admin_client
 from streamgauge.provisioning import check_exist
 from streamgauge.settings import KafkaSettings, TopicSettings
+from streamgauge.terminal import cell
 from streamgauge.topic_reading import polls_up_to, topic_reader
 
 SCRAPE_TIMEOUT_S = 30
@@ -214,9 +215,9 @@ def _print(listeners: Iterable[Mapping[str, object]], found: Sequence[Difference
     console = Console(soft_wrap=True)
     for listener in listeners:
         verdict = f"{listener['differences']} differ" if listener["differences"] else "all equal"
-        console.print(f"{listener['listener']}: {listener['series']} series recounted from the topics, {verdict}")
+        console.print(cell(f"{listener['listener']}: {listener['series']} series recounted from the topics, {verdict}"))
     if found:
         table = Table("listener", "series", "shown", "recounted")
         for wrong in found:
-            table.add_row(wrong.listener, wrong.series, f"{wrong.shown:g}", f"{wrong.recounted:g}")
+            table.add_row(cell(wrong.listener), cell(wrong.series), f"{wrong.shown:g}", f"{wrong.recounted:g}")
         console.print(table)

@@ -10,9 +10,9 @@ import typer
 
 import streamgauge
 from streamgauge.commands import local, models, operate, send, services, watch
-from streamgauge.commands.running import harmless
 from streamgauge.errors import ConfigurationError, StreamgaugeError
 from streamgauge.settings import is_text
+from streamgauge.terminal import harmless
 
 app = typer.Typer(
     no_args_is_help=True,

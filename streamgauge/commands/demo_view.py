@@ -14,6 +14,8 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from streamgauge.terminal import cell
+
 RATE_WINDOW_S = 5.0
 SHOWN_TEXTS = 6
 LATEST = 2000
@@ -108,7 +110,7 @@ class View:
 
     def say(self, line: str) -> None:
         """A line of progress."""
-        self._console.print(line, highlight=False, markup=False, soft_wrap=True)
+        self._console.print(cell(line), soft_wrap=True)
 
     @contextmanager
     def running(self, tally: Tally) -> Iterator[None]:
@@ -142,7 +144,7 @@ class View:
         texts.add_column("label")
         texts.add_column("confidence", justify="right")
         for text, label, score in tally.recent:
-            texts.add_row(Text(" ".join(text.split())), label, f"{score:.2f}")
+            texts.add_row(cell(" ".join(text.split())), cell(label), f"{score:.2f}")
         accuracy = Text(f"accuracy {_accuracy(tally)}", style="bold")
         return Panel(
             Group(numbers, Text(), accuracy, Text(), texts),

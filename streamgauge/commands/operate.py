@@ -10,6 +10,7 @@ import typer
 from streamgauge.commands.running import Bootstrap, Group, run_on_kafka, worker_group
 from streamgauge.errors import ConfigurationError, StreamgaugeError
 from streamgauge.settings import KafkaSettings, TopicSettings
+from streamgauge.terminal import harmless
 
 app = typer.Typer()
 topics_app = typer.Typer(no_args_is_help=True, help="Make the topics right, or show what is wrong with them.")
@@ -62,7 +63,7 @@ def probe(
     from streamgauge.commands.probe import answers
 
     for name, text in answers(service, "/livez" if live else "/readyz", timeout_s).items():
-        typer.echo(f"{name}: {text}")
+        typer.echo(harmless(f"{name}: {text}"))
 
 
 @app.command(epilog="Example:  streamgauge skip sentiment.input:3:41507")

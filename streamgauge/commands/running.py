@@ -72,8 +72,3 @@ def line_out(line: str) -> bool:
 def close_standard_output() -> None:
     """Nobody reads it any more; what is still buffered must not fail when Python closes the stream."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def harmless(line: str) -> str:
-    """Without what would steer a terminal, or look like another line: ids and values are written by strangers."""
-    return "".join(char if char.isprintable() else f"\\x{ord(char):02x}" for char in line)

@@ -16,6 +16,7 @@ from streamgauge.commands.reading import reader
 from streamgauge.events import Covered, TransactionMeasured, decode_measurement
 from streamgauge.kafka import answered
 from streamgauge.settings import KafkaSettings, TopicSettings
+from streamgauge.terminal import cell
 from streamgauge.topic_reading import polls_up_to
 
 By = Literal["time", "worker", "partition", "model"]
@@ -190,7 +191,7 @@ def show(rows: Mapping[str, Mapping[str, float | None]]) -> None:
         table.add_column(title, justify="right")
     for name, row in rows.items():
         short = re.sub(r"^\d{4}-(\d\d-\d\d)T(.*)Z$", r"\1 \2", name)  # a terminal has 80 columns
-        table.add_row(short, *(_shown(column, row[column]) for column in COLUMNS))
+        table.add_row(cell(short), *(_shown(column, row[column]) for column in COLUMNS))
     terminal = Console()
     (terminal if terminal.is_terminal else Console(width=PIPE_CHARS)).print(table)
 

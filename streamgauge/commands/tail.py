@@ -7,9 +7,10 @@ from typing import Any
 import msgspec
 
 from streamgauge.commands.reading import reader
-from streamgauge.commands.running import close_standard_output, harmless
+from streamgauge.commands.running import close_standard_output
 from streamgauge.events import CONNECT_ERRORS, decode_measurement, decode_prediction, last_header
 from streamgauge.settings import KafkaSettings, TopicSettings
+from streamgauge.terminal import harmless
 from streamgauge.topic_reading import POLL_MS
 
 MAX_SHOWN_CHARS = 2000

@@ -1,10 +1,8 @@
 """A line for each record, and what must not be in it."""
 
-import pytest
-
-from streamgauge.commands.running import harmless
 from streamgauge.commands.tail import dead_letter_line, metric_line, result_line
 from streamgauge.events import Reason
+from streamgauge.terminal import harmless
 from tests.records import FakeRecord
 from tests.unit.test_output import ORIGIN, TOPICS, scored
 from tests.unit.test_output import write as outputs
@@ -29,10 +27,3 @@ def test_a_dead_letter_shows_its_bytes_only_when_asked() -> None:
     assert line == "sentiment.input:0:5  not_utf8  not UTF-8 at byte 7"
     shown = harmless(dead_letter_line(letter, with_value=True))
     assert shown == f"{line}  key=KEY value=SECRET \\xff\\x1b[2J\\x0a"
-
-
-@pytest.mark.parametrize("text", ["\x1b[31mred", "bell\x07", "\u202eright to left", "\x9b2J"])
-def test_nothing_steers_the_terminal(text: str) -> None:
-    """Control and direction characters, which an id or a value may hold, are written out."""
-    assert harmless(text).isprintable()
-    assert harmless(text) != text
