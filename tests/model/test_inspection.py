@@ -7,11 +7,13 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 from streamgauge.errors import ConfigurationError, StreamgaugeError
 from tests.cluster import ROOT
 from worker.model.reference_profile import accuracy_by_length, profile_of, read_profile, write_profile
+from worker.model.session import OnnxModel
 from worker.model_making.export import Options, export, new_directory
 from worker.model_making.inspection import LENGTHS_TOKENS, Architecture, inspect, lines
 from worker.settings import WorkerSettings
@@ -34,6 +36,15 @@ def test_the_default_model_is_what_it_says() -> None:
     assert report["bytes"] <= 25_000_000
     assert [timing["tokens"] for timing in report["timings"]] == list(LENGTHS_TOKENS)
     assert all(timing["us_per_token"] > 0 for timing in report["timings"])
+
+
+def test_a_model_in_several_files_is_refused(tmp_path: Path) -> None:
+    """The digest is of one file; weights in another could be exchanged, and nobody would see it."""
+    shutil.copytree(DIRECTORY, tmp_path / "model")
+    path = tmp_path / "model" / "model.onnx"
+    onnx.save(onnx.load(path), path, save_as_external_data=True, location="weights")
+    with pytest.raises(ConfigurationError, match="keeps weights in other files"):
+        OnnxModel.load(tmp_path / "model", 512)
 
 
 def test_the_reference_profile_is_read_and_told() -> None:

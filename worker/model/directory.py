@@ -8,8 +8,11 @@ import msgspec
 
 from streamgauge.errors import ConfigurationError
 
-SCORED_FILES = ("config.json", "model.onnx", "tokenizer.json")
+MODEL_FILE = "model.onnx"
+SCORED_FILES = ("config.json", MODEL_FILE, "tokenizer.json")
 """What decides a score, and so makes the digest."""
+WEIGHTS_ELSEWHERE = b"\n\x08location\x12"
+"""In an ONNX file: the key of a tensor's `external_data` that names the file which holds it."""
 
 T = TypeVar("T")
 
@@ -62,7 +65,10 @@ def digest_of(directory: Path) -> str:
     """`sha256:` and SHA-256 over the SHA-256 of each file that decides a score. Raises ConfigurationError."""
     digest = hashlib.sha256()
     for name in SCORED_FILES:
-        digest.update(hashlib.sha256(_bytes(directory / name)).digest())
+        content = _bytes(directory / name)
+        if name == MODEL_FILE and WEIGHTS_ELSEWHERE in content:
+            raise ConfigurationError(f"{directory / name} keeps weights in other files: save it as one file")
+        digest.update(hashlib.sha256(content).digest())
     return f"sha256:{digest.hexdigest()}"
 
 

@@ -13,6 +13,7 @@ from streamgauge.errors import ConfigurationError, StreamgaugeError
 from streamgauge.events import ModelRef
 from worker.model.directory import (
     KNOWN_ANSWERS,
+    MODEL_FILE,
     SCORED_FILES,
     Config,
     KnownAnswer,
@@ -64,7 +65,7 @@ class OnnxModel:
         try:
             labels = config.labels
             tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
-            session = ort.InferenceSession(directory / "model.onnx", _session_options(), ["CPUExecutionProvider"])
+            session = ort.InferenceSession(directory / MODEL_FILE, _session_options(), ["CPUExecutionProvider"])
             _check_signature(session, len(labels))
         except Exception as error:  # both libraries raise bare Exceptions for files they cannot read
             raise ConfigurationError(f"{directory}: cannot load: {error}") from error

@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from worker.model.directory import KNOWN_ANSWERS, KnownAnswers, read_json
+from worker.model.directory import KNOWN_ANSWERS, MODEL_FILE, KnownAnswers, read_json
 from worker.model.reference_profile import ReferenceProfile, read_profile
 from worker.model.scorer import InferenceError
 from worker.model.session import OnnxModel
@@ -91,7 +91,7 @@ def inspect(directory: Path) -> Report:
         labels=model.labels,
         architecture=f"{shape.model_type}, {shape.n_layers} layers, {shape.dim} wide, {shape.n_heads} heads",
         parameters=shape.parameters,
-        bytes=(directory / "model.onnx").stat().st_size,
+        bytes=(directory / MODEL_FILE).stat().st_size,
         quantization=model.session.get_modelmeta().custom_metadata_map.get("quantization", "none"),
         temperature=own.temperature,
         license=own.license,
