@@ -44,8 +44,10 @@ ENDED_WITHIN_S = 15.0
 """From SIGTERM to the exit: the drain budget, the closing of producers, leaving the group."""
 EMPTY_WITHIN_S = 5.0
 """From the last exit to a group without members; one that did not say goodbye is gone with its session."""
-GIVEN_UP = ('"partition.reopening"', '"partition.closed"')
-"""The log events of a worker that has given up its transaction or its fence."""
+OPENING = ("fencing", "fenced", "between")
+"""Steps of a partition that is not open yet."""
+GIVEN_UP = dict.fromkeys(OPENING, "partition.reopening") | {"draining": "partition.closed"}
+"""By step, the log event of a worker that has given up; elsewhere its transaction fails."""
 
 
 class Fault(StrEnum):
@@ -115,7 +117,7 @@ class Scene:
         """Start `a` and wait until it has been struck; what drains does so because another one comes."""
         if self.lane:
             self._proxy: Proxy = await self._stack.enter_async_context(self.lane.proxy())
-        first = self.step in ("fetched", "fencing", "fenced", "between", "draining")
+        first = self.step in ("fetched", *OPENING, "draining")
         number = "SIGKILL" if self.fault is Fault.KILL else "SIGSTOP"
         self.a = await self._start("a", self.lane, step=self.step, nth=1 if first else 2, signal=number)
         if self.step == "draining":
@@ -142,7 +144,9 @@ class Scene:
         if self.fault is Fault.BLIP:
             await until(lambda: "Unable connect" in self._log_since_strike)
         elif self.fault is Fault.DROP:
-            await until(lambda: any(event in self._log_since_strike for event in GIVEN_UP) or self.a.has_ended)
+            # Meanwhile the other partition may be opening, and give up first.
+            given_up = GIVEN_UP.get(self.step, "transaction.failed")
+            await until(lambda: given_up in self._log_since_strike or self.a.has_ended)
         else:
             await self._others_finish()
         await self._proxy.switch(Mode.PASS)
