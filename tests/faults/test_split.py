@@ -189,9 +189,9 @@ async def test_what_only_looks_like_ours_is_passed(kafka: Kafka, tmp_path: Path)
         for value in (None, b"", b"{}", b"\xff"):
             for topic in (stream.topics.results, stream.topics.metrics):
                 for ce_id in ids:
-                    await producer.send_and_wait(topic, value, partition=0, headers=[source, ("ce_id", ce_id)])
+                    await producer.send_and_wait(topic, value, b"key", 0, headers=[source, ("ce_id", ce_id)])
             group = (GROUP_HEADER, stream.group.encode())
-            await producer.send_and_wait(stream.topics.dead_letter, value, partition=0, headers=[*letter, group])
+            await producer.send_and_wait(stream.topics.dead_letter, value, b"key", 0, headers=[*letter, group])
     inputs |= await stream.publish(generate(AFTER, seed=60))
     log = await work(stream, tmp_path, "after", BEFORE + AFTER)
     assert "outputs.differ" not in log
