@@ -1,6 +1,7 @@
 """Logs and the HTTP side of a service: `/metrics`, `/livez`, `/readyz`."""
 
 import logging
+import math
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -17,9 +18,14 @@ from prometheus_client.process_collector import ProcessCollector
 
 import streamgauge
 from streamgauge.errors import StreamgaugeError
+from streamgauge.lifecycle import CLOCK
 from streamgauge.settings import LogSettings
 
 log = structlog.get_logger(__name__)
+
+OURS = ("streamgauge", "worker", "producer", "feedback_listener")
+REPEATED_AFTER_S = 60.0
+MAX_REMEMBERED = 1000
 
 Check = Callable[[], str | None]
 """A health check: None when all is well, else what is not."""
@@ -56,10 +62,11 @@ def set_up_logging(settings: LogSettings, stream: TextIO | None = None) -> None:
         )
     )
     handler.addFilter(_worth_reading)
+    handler.addFilter(Repetitions())
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(logging.WARNING)
-    for package in ("streamgauge", "worker", "producer", "feedback_listener"):
+    for package in OURS:
         logging.getLogger(package).setLevel(settings.level.upper())
 
 
@@ -74,6 +81,34 @@ def _worth_reading(record: logging.LogRecord) -> bool:
     return not (
         left_behind or (record.name.startswith("aiokafka.consumer") and "GroupCoordinatorNotAvailable" in message)
     )
+
+
+class Repetitions(logging.Filter):
+    """Lets what a library says again and again through once a minute, with how often it was said since.
+
+    While a broker is away, Kafka's client says some twenty lines a second.
+    """
+
+    def __init__(self, monotonic_s: Callable[[], float] = CLOCK.monotonic_s) -> None:
+        super().__init__()
+        self._monotonic_s = monotonic_s
+        self._told: dict[tuple[str, str], tuple[float, int]] = {}
+        """By logger and message: when it was let through, and how often it came since."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.name.partition(".")[0] in OURS:
+            return True
+        message, now_s = record.getMessage(), self._monotonic_s()
+        told_s, times = self._told.get((record.name, message), (-math.inf, 0))
+        if now_s - told_s < REPEATED_AFTER_S:
+            self._told[record.name, message] = told_s, times + 1
+            return False
+        if len(self._told) >= MAX_REMEMBERED:
+            self._told.clear()
+        self._told[record.name, message] = now_s, 0
+        if times:
+            record.msg, record.args = f"{message} ({times} times more since this was last logged)", ()
+        return True
 
 
 def service_registry() -> CollectorRegistry:
