@@ -130,6 +130,7 @@ async def serve_http(
     app.router.add_get("/metrics", make_aiohttp_handler(registry))
     app.router.add_get("/livez", _probe(live))
     app.router.add_get("/readyz", _probe(ready))
+    app.on_response_prepare.append(_without_versions)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     try:
@@ -145,6 +146,10 @@ async def serve_http(
         yield bound
     finally:
         await runner.cleanup()
+
+
+async def _without_versions(_request: web.Request, response: web.StreamResponse) -> None:
+    response.headers["Server"] = "streamgauge"
 
 
 def _probe(check: Check) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:

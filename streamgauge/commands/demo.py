@@ -35,6 +35,8 @@ from worker.model.session import OnnxModel
 from worker.service import Worker
 from worker.settings import WorkerSettings
 
+LOOPBACK = "127.0.0.1"
+"""A demo is for whoever started it, unless the setting says otherwise."""
 PARTITIONS = 4
 TICK_S = 0.1
 MAX_LABEL_DELAY_S = 4.0
@@ -185,7 +187,7 @@ class Demo:
         worker_stop, listener_stop = asyncio.Event(), asyncio.Event()
         async with (
             serve_http(
-                settings.http_host,
+                settings.http_host if "http_host" in settings.model_fields_set else LOOPBACK,
                 self._options.http_port,
                 registry,
                 live=lambda: worker.live() or listener.live(),

@@ -6,9 +6,11 @@ import logging
 from collections.abc import Iterator
 
 import pytest
+from aiohttp import ClientSession
+from prometheus_client import CollectorRegistry
 
 from streamgauge.settings import LogSettings
-from streamgauge.telemetry import MAX_REMEMBERED, Repetitions, set_up_logging
+from streamgauge.telemetry import MAX_REMEMBERED, Repetitions, serve_http, set_up_logging
 
 
 @pytest.fixture(autouse=True)
@@ -57,3 +59,14 @@ def test_what_never_repeats_is_not_remembered_for_ever() -> None:
     for number in range(3 * MAX_REMEMBERED):
         assert repetitions.filter(logging.LogRecord("asyncio", logging.ERROR, "", 0, f"task {number}", (), None))
     assert len(repetitions._told) <= MAX_REMEMBERED
+
+
+async def test_probes_and_metrics_tell_no_versions() -> None:
+    """Nor does an address that there is not."""
+    async with (
+        serve_http("127.0.0.1", 0, CollectorRegistry(), live=lambda: None, ready=lambda: "not yet") as port,
+        ClientSession(f"http://127.0.0.1:{port}") as http,
+    ):
+        for path, status in {"/metrics": 200, "/livez": 200, "/readyz": 503, "/": 404}.items():
+            async with http.get(path) as response:
+                assert (response.status, response.headers["Server"]) == (status, "streamgauge")
