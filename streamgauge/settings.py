@@ -7,6 +7,7 @@ not a silently ignored variable.
 import difflib
 import os
 import re
+import ssl
 from typing import Annotated, Any, Literal, Self, TypeVar
 
 from dotenv import dotenv_values
@@ -52,11 +53,27 @@ class KafkaSettings(Settings):
     def _is_complete(self) -> Self:
         if not all(re.fullmatch(r"[^\s,]+:\d{1,5}", server) for server in self.bootstrap_servers.split(",")):
             raise ValueError("BOOTSTRAP_SERVERS must be host:port, several with commas")
-        if self.security_protocol.startswith("SASL") and not (self.username and self.password):
-            raise ValueError(f"SECURITY_PROTOCOL={self.security_protocol} needs USERNAME and PASSWORD")
-        if self.ca_file and not os.access(self.ca_file, os.R_OK):
-            raise ValueError(f"CA_FILE={self.ca_file} cannot be read")
+        protocol = self.security_protocol
+        if protocol.startswith("SASL"):
+            if not (self.username and self.password):
+                raise ValueError(f"SECURITY_PROTOCOL={protocol} needs USERNAME and PASSWORD")
+        elif self.username or self.password:
+            raise ValueError(f"USERNAME and PASSWORD are not sent with SECURITY_PROTOCOL={protocol}; choose SASL_SSL")
+        if self.ca_file:
+            if "SSL" not in protocol:
+                raise ValueError(f"CA_FILE is not used with SECURITY_PROTOCOL={protocol}; choose SSL or SASL_SSL")
+            _check_authority(self.ca_file)
         return self
+
+
+def _check_authority(file: str) -> None:
+    """Raises ValueError unless the file holds certificates in PEM."""
+    try:
+        ssl.create_default_context(cafile=file)
+    except ssl.SSLError:
+        raise ValueError(f"CA_FILE={file} holds no certificate in PEM") from None
+    except OSError as error:
+        raise ValueError(f"CA_FILE={file} cannot be read: {error.strerror}") from None
 
 
 class TopicSettings(Settings):

@@ -4,6 +4,7 @@ import copy
 from pathlib import Path
 from typing import Any
 
+import certifi
 import jsonschema
 import kubernetes_validate
 import pytest
@@ -92,8 +93,7 @@ def settings_of(
     authority = found.get("STREAMGAUGE_KAFKA_CA_FILE")
     if authority:  # must be readable, and is so only in the pod
         assert str(Path(authority).parent) in paths
-        (tmp_path / "ca.crt").touch()
-        found["STREAMGAUGE_KAFKA_CA_FILE"] = str(tmp_path / "ca.crt")
+        found["STREAMGAUGE_KAFKA_CA_FILE"] = certifi.where()
     monkeypatch.chdir(tmp_path)
     with monkeypatch.context() as patched:
         for name, value in found.items():

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import certifi
 import pytest
 
 from streamgauge.errors import ConfigurationError
@@ -97,7 +98,16 @@ def test_kubernetes_service_links_are_not_ours(monkeypatch: pytest.MonkeyPatch) 
     [
         ({"bootstrap_servers": "localhost:abc"}, "BOOTSTRAP_SERVERS must be host:port"),
         ({"security_protocol": "SASL_SSL"}, "SECURITY_PROTOCOL=SASL_SSL needs USERNAME and PASSWORD"),
-        ({"ca_file": "/nowhere"}, "CA_FILE=/nowhere cannot be read"),
+        ({"username": "u"}, "USERNAME and PASSWORD are not sent with SECURITY_PROTOCOL=PLAINTEXT; choose SASL_SSL"),
+        (
+            {"password": "p", "security_protocol": "SSL"},
+            "USERNAME and PASSWORD are not sent with SECURITY_PROTOCOL=SSL",
+        ),
+        ({"ca_file": certifi.where()}, "CA_FILE is not used with SECURITY_PROTOCOL=PLAINTEXT; choose SSL or SASL_SSL"),
+        ({"ca_file": "/nowhere", "security_protocol": "SSL"}, "CA_FILE=/nowhere cannot be read: No such file"),
+        ({"ca_file": "/", "security_protocol": "SSL"}, "CA_FILE=/ cannot be read: Is a directory"),
+        ({"ca_file": "/dev/null", "security_protocol": "SSL"}, "CA_FILE=/dev/null holds no certificate in PEM"),
+        ({"ca_file": __file__, "security_protocol": "SSL"}, f"CA_FILE={__file__} holds no certificate in PEM"),
     ],
 )
 def test_what_kafka_needs_is_checked_together(given: dict[str, str], problem: str) -> None:
