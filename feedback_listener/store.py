@@ -56,9 +56,8 @@ class Store:
         with _named_errors(path):
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             if is_foreign(path):
-                raise ConfigurationError(
-                    f"{SETTING}={path}: not a listener's store, or one from before 0.2.0: remove it"
-                )
+                what = "not a listener's store: name another file. A store from before 0.2.0 may be removed"
+                raise ConfigurationError(f"{SETTING}={path}: {what}")
             path.touch(mode=0o600)
             self._tables = Tables(path)
             try:

@@ -136,7 +136,7 @@ class Corpus:
                 yield Entry.of(row)
 
 
-def labelled_texts(path: Path) -> tuple[list[str], list[str]]:
+def texts_and_labels(path: Path) -> tuple[list[str], list[str]]:
     """The texts of a file that have a label, and the labels. Raises ConfigurationError, also when there is none."""
     corpus = Corpus(path, (TEXT, LABEL), lambda _entry: None)
     pairs = [(sample.text, sample.label) for sample in corpus.samples() if sample.label]

@@ -6,7 +6,6 @@
 import asyncio
 import itertools
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextvars import ContextVar
 from functools import partial
 from typing import Any
 
@@ -231,26 +230,27 @@ async def _or_close(connection: Any, answer: Awaitable[Any]) -> Any:
 
 
 _bootstrap, _connect = client.AIOKafkaClient.bootstrap, client.create_conn
-_connected: ContextVar[list[Any]] = ContextVar("_connected")
+_connected: dict[asyncio.Task[Any] | None, list[Any]] = {}
+"""By the task that bootstraps, not by context: a task that it starts would inherit that, and be watched for ever."""
 
 
 async def _bootstrap_or_close(own: client.AIOKafkaClient) -> None:
     """As aiokafka does it, but where it is cancelled it closes its connection, which nothing else knows yet."""
-    token = _connected.set([])
+    task = asyncio.current_task()
+    connections = _connected[task] = []
     try:
         await _bootstrap(own)
     except BaseException:
-        for connection in _connected.get():
+        for connection in connections:
             connection.close()
         raise
     finally:
-        _connected.reset(token)
+        del _connected[task]
 
 
 async def _connect_and_tell(*args: Any, **options: Any) -> Any:
     connection = await _connect(*args, **options)
-    if (connected := _connected.get(None)) is not None:
-        connected.append(connection)
+    _connected.get(asyncio.current_task(), []).append(connection)
     return connection
 
 

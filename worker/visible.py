@@ -154,14 +154,14 @@ class _Found:
 
     def add(self, record: Any) -> None:
         """Take note of it; what only looks like ours, in a form that we never write, is passed."""
-        with suppress(ValueError, TypeError, msgspec.MsgspecError):
+        with suppress(ValueError, msgspec.MsgspecError):
             if record.topic == self._topics.dead_letter:
                 self._add_dead_letter(record)
             elif last_header(record.headers, "ce_source") == self._ce_source:
                 (self._add_measured if record.topic == self._topics.metrics else self._add_result)(record)
 
     def _add_measured(self, record: Any) -> None:
-        event = decode_measurement(record.value)
+        event = decode_measurement(record.value or b"")
         if (event.topic, event.partition) == self._source and event.last_offset >= self._last.start:
             self.measured.append(range(event.first_offset, event.last_offset + 1))
             self.counts[record.topic] += event.first_offset in self._last
@@ -169,7 +169,7 @@ class _Found:
     def _add_result(self, record: Any) -> None:
         position, _, offset = (last_header(record.headers, "ce_id") or b"").decode().rpartition("-")
         if position == f"{self._source.topic}-{self._source.partition}":
-            self._add(record, int(offset), Shown(decode_prediction(record.value), None, record.timestamp))
+            self._add(record, int(offset), Shown(decode_prediction(record.value or b""), None, record.timestamp))
 
     def _add_dead_letter(self, record: Any) -> None:
         names = ("topic", "partition", "offset", "exception.class.name")

@@ -37,7 +37,7 @@ def export(  # noqa: PLR0913, PLR0917 - options of a command
     """Make a model directory of any DistilBERT sequence classifier. Needs the extra `export`, with PyTorch."""
     import signal
 
-    from producer.corpus import labelled_texts
+    from producer.corpus import texts_and_labels
     from streamgauge.labels import read_map
     from worker.model_making.export import Options
     from worker.model_making.export import export as export_model
@@ -45,7 +45,7 @@ def export(  # noqa: PLR0913, PLR0917 - options of a command
 
     for number in (signal.SIGINT, signal.SIGTERM):  # unwinds, so that nothing half-written stays
         signal.signal(number, lambda caught, _frame: sys.exit(128 + caught))
-    judged = LabelledTexts(f"--data {data}", *labelled_texts(data), read_map(label_map)) if data else None
+    judged = LabelledTexts(f"--data {data}", *texts_and_labels(data), read_map(label_map)) if data else None
     options = Options(quantize, opset, optimize, name, version, licence, max_difference, judged)
     export_model(source, output, options, typer.echo)
 

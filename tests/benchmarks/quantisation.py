@@ -26,7 +26,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-from producer.corpus import labelled_texts
+from producer.corpus import texts_and_labels
 from worker.backlog import batch_window
 from worker.model.scorer import Probabilities, TokenIds, softmax
 from worker.model.session import OnnxModel
@@ -188,7 +188,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     given = parser.parse_args()
     model = OnnxModel.without_answers(given.model, BATCH_TOKENS)
-    data = LabelledTexts(str(given.data), *labelled_texts(given.data)).judged_by(model.labels)
+    data = LabelledTexts(str(given.data), *texts_and_labels(given.data)).judged_by(model.labels)
     rows = [ids for ids, _truncated in model.encode(data.texts)]
     expected = np.array([model.labels.index(label) for label in data.labels])
     batches = worker_batches(rows)

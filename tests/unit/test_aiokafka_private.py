@@ -1,10 +1,11 @@
 """The private parts of aiokafka that are used are there in the installed version, and do what they are used for."""
 
 import asyncio
+import gc
 from typing import Any
 
 import pytest
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, client
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.conn import CloseReason
 from aiokafka.consumer import fetcher
@@ -188,3 +189,22 @@ async def test_a_start_that_is_cancelled_leaves_no_connection_open(monkeypatch: 
         await start
     assert connection.closed_for == [None]
     await consumer.stop()
+
+
+async def test_what_is_connected_after_the_start_is_not_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The task that keeps metadata fresh is started by the bootstrap, and connects for as long as the client lives."""
+    later: list[asyncio.Task[Any]] = []
+
+    async def connect(*_: object, **__: object) -> object:
+        return object()
+
+    async def bootstrap(_own: object) -> None:
+        await client.create_conn()
+        later.append(asyncio.create_task(client.create_conn()))
+
+    monkeypatch.setattr(private, "_connect", connect)
+    monkeypatch.setattr(private, "_bootstrap", bootstrap)
+    await client.AIOKafkaClient.bootstrap(object())
+    connection = await later[0]
+    assert not gc.get_referrers(connection)
+    assert not private._connected

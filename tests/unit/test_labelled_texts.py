@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from producer.corpus import labelled_texts
+from producer.corpus import texts_and_labels
 from streamgauge.errors import ConfigurationError
 from worker.model_making.checkpoint import class_names
 from worker.model_making.labelled_texts import LabelledTexts
@@ -21,7 +21,7 @@ from worker.model_making.labelled_texts import LabelledTexts
 def test_any_file_of_texts_and_labels_will_do(tmp_path: Path, name: str, content: str) -> None:
     """A text without a label judges nobody; numbers stand for the classes where all of them are there."""
     (tmp_path / name).write_text(content)
-    judged = LabelledTexts(name, *labelled_texts(tmp_path / name)).judged_by(("bad", "good"))
+    judged = LabelledTexts(name, *texts_and_labels(tmp_path / name)).judged_by(("bad", "good"))
     assert (judged.texts, judged.labels) == (["fine", "poor"], ["good", "bad"])
 
 
@@ -40,7 +40,7 @@ def test_a_file_without_labels_is_refused(tmp_path: Path) -> None:
     """By name, before anything is exported."""
     (tmp_path / "a.csv").write_text("text,label\nfine,\n")
     with pytest.raises(ConfigurationError, match="no text in it has a label"):
-        labelled_texts(tmp_path / "a.csv")
+        texts_and_labels(tmp_path / "a.csv")
 
 
 def test_a_checkpoint_must_name_each_class() -> None:
