@@ -11,6 +11,7 @@ from streamgauge.lifecycle import Deadline
 log = structlog.get_logger(__name__)
 
 STALLED_S = 60.0
+UNWELL_S = 30.0
 REPORT_EVERY_S = 5.0
 
 
@@ -28,14 +29,14 @@ class CatchUp:
         self._to_go: Positions | None = None
         """Where each partition ended at the start, of those not read so far; None before that is known."""
         self._turned_s: float | None = None
-        """When the read loop last turned; None before it does."""
+        """When the store last took a batch, be it an empty one; None before it does."""
 
     def aim(self, ends: Positions) -> None:
         """What must be read is everything up to here."""
         self._to_go = ends
 
     def turn(self) -> None:
-        """The read loop turns."""
+        """The read loop turns: the store has taken a batch."""
         self._turned_s = self._monotonic_s()
 
     def come(self, positions: Positions, snapshot: Callable[[], Snapshot]) -> None:
@@ -58,20 +59,24 @@ class CatchUp:
 
     def live(self) -> str | None:
         """None while the read loop turns, with or without a broker, and before there is one."""
+        return self._stalled(STALLED_S)
+
+    def _stalled(self, longer_than_s: float) -> str | None:
         stalled_s = self._monotonic_s() - self._turned_s if self._turned_s is not None else 0
-        return (
-            f"the loop that reads the topics has stood still for {stalled_s:.0f} s" if stalled_s > STALLED_S else None
-        )
+        return f"the store has taken nothing for {stalled_s:.0f} s" if stalled_s > longer_than_s else None
 
     def ready(self, silent_s: Mapping[str, float]) -> str | None:
         """None when everything that was in the topics at the start has been applied, and brokers answer ever since.
 
         `silent_s`: the partitions of which they do not, and for how long.
         """
-        if self._to_go is None:
+        to_go = self._to_go  # asked in another thread, while it changes
+        if to_go is None:
             return "starting: how much there is to read is not known yet"
-        if self._to_go:
-            return f"catching up: {len(self._to_go)} partitions are not read to their end yet"
+        if stalled := self._stalled(UNWELL_S):
+            return stalled
+        if to_go:
+            return f"catching up: {len(to_go)} partitions are not read to their end yet"
         if silent_s:
             name, longest_s = max(silent_s.items(), key=lambda item: item[1])
             others = f" and {len(silent_s) - 1} other partitions" if len(silent_s) > 1 else ""

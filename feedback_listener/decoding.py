@@ -12,7 +12,8 @@ import msgspec
 from feedback_listener.minute_log import MinuteLog
 from feedback_listener.records import Kind, LabelRow, PredictionRow, RecordBatch, Refusal, Stream
 from feedback_listener.tally import MINUTE_MS, PROBABILITY_UNITS, confidence_bin
-from streamgauge.events import Feedback, decode_feedback
+from streamgauge.events import NO_EVENT, Feedback, decode_feedback
+from streamgauge.unpacking import Unread
 
 T = TypeVar("T")
 
@@ -64,7 +65,7 @@ class Kinds(list[Kind]):
         key = model.name, model.version, classes
         found = self._numbers.get(key)
         if found is None:
-            kind = Kind(f"{model.name}@{model.version}", tuple(map(storable, classes)))
+            kind = Kind(storable(f"{model.name}@{model.version}"), tuple(map(storable, classes)))
             found = self._numbers[key] = self._known.setdefault(kind, len(self))
             if found == len(self):
                 self.append(kind)
@@ -79,11 +80,13 @@ def decode_records(
 ) -> None:
     """Decode records into `batch`; what cannot be read is counted by reason, and warned of."""
     value: ScoredRecord | Feedback | Refusal
+    feedback, audit = Stream.FEEDBACK, Stream.AUDIT  # Python 3.11 takes its time to find an enum's member
     for stream, record in records:
-        if stream is Stream.RESULTS:
+        if stream is not feedback:
             value = decode_result(record.value)
             if isinstance(value, ScoredRecord):
-                batch.predictions.append(_prediction(record, value, kinds))
+                partition = ~record.partition if stream is audit else record.partition
+                batch.predictions.append(_prediction(record, partition, value, kinds))
                 continue
         else:
             value = decode_label(record.value)
@@ -95,7 +98,7 @@ def decode_records(
 
 
 def decode_result(value: bytes | None) -> ScoredRecord | Refusal:
-    """A record of the results topic; its label must be one of the scored classes."""
+    """A record of the results or the audit topic; its label must be one of the scored classes."""
     scored = _decoded(_decode_scored, value)
     if isinstance(scored, ScoredRecord) and scored.label not in scored.scores:
         return Refusal.INVALID_FIELD
@@ -121,12 +124,12 @@ def original(name: str) -> str:
     return name
 
 
-def _prediction(record: ConsumedRecord, scored: ScoredRecord, kinds: Kinds) -> PredictionRow:
+def _prediction(record: ConsumedRecord, partition: int, scored: ScoredRecord, kinds: Kinds) -> PredictionRow:
     classes = tuple(scored.scores)
     return PredictionRow(
         storable(scored.id),
         record.timestamp,
-        record.partition,
+        partition,
         record.offset,
         kinds.number(scored.model, classes),
         classes.index(scored.label),
@@ -144,9 +147,11 @@ def _label(record: ConsumedRecord, feedback: Feedback) -> LabelRow:
 def _decoded(decode: Callable[[bytes], T], value: bytes | None) -> T | Refusal:
     if value is None:
         return Refusal.NULL_VALUE
+    if isinstance(value, Unread):
+        return Refusal.UNREADABLE
     try:
         return decode(value)
     except msgspec.ValidationError:
         return Refusal.INVALID_FIELD
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):  # RecursionError: nested without end
+    except NO_EVENT:
         return Refusal.BROKEN_JSON

@@ -2,7 +2,8 @@
 
 Definitions. Everything else follows from them, whatever order the topics and partitions are read in.
 
-- The unit is the **prediction**: a record of the results topic. Two with one id are two predictions.
+- The unit is the **prediction**: a record of the results topic. Two with one id are two predictions. A record of the
+  audit topic is one more, counted apart.
 - A prediction is **retained** while its broker timestamp is not before the minute in which `now - window` lies. Windows
   begin at a full minute too: the last hour is 60 to 61 minutes. What is not retained is in no number.
 - A label may come LABEL_LEAD_MS before its prediction at most, and any time after it. The labels of a prediction
@@ -11,6 +12,10 @@ Definitions. Everything else follows from them, whatever order the topics and pa
   is a `duplicate` if it says the same, else a `correction` if it has the same source, else a `conflict`.
 - So all that labels do belongs to a prediction, counts in its minute, and leaves with it: nothing that is counted for a
   retained prediction depends on now.
+- A minute of audited predictions has **matured** when `maturity` has passed since it ended. Labels that were stamped
+  before are **in time**. What sets off an alarm goes by matured minutes, and by the judge among the labels that were in
+  time: no later label changes it, unless it crowds one of these out. An audited prediction without a judge is
+  **pending**, and **unanswered** when its minute has matured.
 - A label is **matched** in each results partition that holds a prediction of its id that it may judge. While it is
   `recent`, younger than LABEL_LEAD_MS, an unmatched label waits: its prediction may come. When it is `old`, from then
   on until twice that age, it is an orphan: its prediction never came, or has left the window. All this goes by whole
@@ -28,8 +33,9 @@ from enum import StrEnum
 from operator import attrgetter
 from typing import NamedTuple
 
+from feedback_listener.audit import AuditMinute
 from feedback_listener.records import Kind, LabelRow, PredictionRow, RecordBatch, Refusal, RefusalKey, Stream
-from feedback_listener.tally import MINUTE_MS, CountKey, LabelOutcome, Tally, amounts
+from feedback_listener.tally import AUDIT, MINUTE_MS, CountKey, LabelOutcome, Tally, amounts, delay_bucket
 
 HOUR_MS = 60 * MINUTE_MS
 LABEL_LEAD_MS = 23 * HOUR_MS
@@ -61,15 +67,19 @@ class Horizons(NamedTuple):
     recent_hour: int
     old_hour: int
     """Of the labels of either age."""
+    maturity_ms: int
+    matured: int
+    """The first minute that has not matured."""
 
     @classmethod
-    def at(cls, now_ms: int, window_ms: int) -> "Horizons":
+    def at(cls, now_ms: int, window_ms: int, maturity_ms: int) -> "Horizons":
         spans_ms = [*(min(span_ms, window_ms) for span_ms in WINDOWS_MS.values()), window_ms]
         windows = tuple((now_ms - span_ms) // MINUTE_MS for span_ms in spans_ms)
         matching_hour = (now_ms - window_ms) // HOUR_MS
         first_hour = matching_hour - LABEL_LEAD_MS // HOUR_MS
         recent, old = ((now_ms - times * LABEL_LEAD_MS) // HOUR_MS for times in (1, 2))
-        return cls(windows, matching_hour, max(recent, first_hour), max(old, first_hour))
+        ages = max(recent, first_hour), max(old, first_hour)
+        return cls(windows, matching_hour, *ages, maturity_ms, (now_ms - maturity_ms) // MINUTE_MS)
 
     @property
     def retained(self) -> int:
@@ -101,6 +111,8 @@ class Changes:
         self._horizons = horizons
         self.tallies: dict[tuple[int, CountKey], Tally] = defaultdict(Tally)
         """By minute and key of the predictions."""
+        self.audits: dict[tuple[int, str], AuditMinute] = defaultdict(AuditMinute)
+        """By minute and model of the audited predictions."""
         self.labels: Counter[int] = Counter()
         """By hour."""
         self.matches: Counter[tuple[int, int, int]] = Counter()
@@ -113,12 +125,26 @@ class Changes:
 
     def add_batch(self, batch: RecordBatch) -> None:
         """Count records as such, whatever they do to each other."""
-        counts = Counter((p.at_ms // MINUTE_MS, p.kind, p.partition) for p in batch.predictions)
-        for (minute, kind, partition), n in counts.items():
+        sums: dict[tuple[int, int, int, int], list[int]] = {}
+        for p in batch.predictions:
+            of = p.at_ms // MINUTE_MS, p.kind, p.partition, p.bin
+            counted = sums.get(of)
+            if counted is None:
+                counted = sums[of] = [0, 0]
+            counted[0] += 1
+            counted[1] += p.units[p.predicted]
+        for (minute, kind, partition, number), (n, confidence) in sums.items():
             if minute >= self._horizons.retained:
-                self.tallies[minute, _key(self._kinds[kind], partition)].predictions += n
+                self._score(minute, self._kinds[kind].model, partition, number, n, confidence)
         self.labels.update(label.at_ms // HOUR_MS for label in batch.labels)
         self.refusals.update(batch.refusals)
+
+    def _score(self, minute: int, model: str, partition: int, number: int, n: int, confidence: int) -> None:
+        """Count predictions of a minute and bin."""
+        key = _key(model, partition)
+        self.tallies[minute, key].score(number, n, confidence)
+        if key.partition == AUDIT:
+            self.audits[minute, model] += AuditMinute(predictions=n, confidence=confidence)
 
     def judge(self, before: "OneId", after: "OneId") -> None:
         """Retract what the records of an id did before, and count what they do now."""
@@ -130,8 +156,9 @@ class Changes:
         for prediction in predictions:
             minute = prediction.at_ms // MINUTE_MS
             if minute >= self._horizons.retained:
-                self.tallies[minute, _key(self._kinds[prediction.kind], prediction.partition)].predictions -= 1
-                self.refusals[Stream.RESULTS, prediction.partition, minute, Refusal.CROWDED_ID] += 1
+                model, confidence = self._kinds[prediction.kind].model, prediction.units[prediction.predicted]
+                self._score(minute, model, prediction.partition, prediction.bin, -1, -confidence)
+                self.refusals[*prediction.refused_in, minute, Refusal.CROWDED_ID] += 1
             self.crowded_predictions.append(prediction)
         for label in labels:
             self.labels[label.at_ms // HOUR_MS] -= 1
@@ -152,9 +179,26 @@ class Changes:
             if verdict is None:
                 verdict = verdicts[prediction.kind, first] = _verdict(labels[first:], kind.classes)
                 self.unknown_label = verdict.unknown or self.unknown_label
-            tally = self.tallies[minute, _key(kind, prediction.partition)]
+            tally = self.tallies[minute, _key(kind.model, prediction.partition)]
             verdict.add_to(tally, prediction, kind.classes, sign)
+            if prediction.is_audited and verdict.judge:
+                self._count_audited(prediction, kind, verdict.judge, labels[first:], sign)
         self._match(predictions, firsts, labels, sign)
+
+    def _count_audited(
+        self, prediction: PredictionRow, kind: Kind, judge: LabelRow, labels: Sequence[LabelRow], sign: int
+    ) -> None:
+        """A judged prediction of the audit, now and as its labels were when its minute matured."""
+        minute = prediction.at_ms // MINUTE_MS
+        matures_ms = (minute + 1) * MINUTE_MS + self._horizons.maturity_ms
+        in_time = _verdict(labels[: bisect_left(labels, matures_ms, key=_time)], kind.classes).judge
+        predicted = kind.classes[prediction.predicted]
+        self.audits[minute, kind.model] += AuditMinute(
+            judged=sign,
+            right=sign * (judge.value == predicted),
+            judged_in_time=sign * (in_time is not None),
+            right_in_time=sign * (in_time is not None and in_time.value == predicted),
+        )
 
     def _match(
         self, predictions: Sequence[PredictionRow], firsts: Sequence[int], labels: Sequence[LabelRow], sign: int
@@ -162,6 +206,8 @@ class Changes:
         """A label from `firsts[i]` on is one of prediction i's."""
         by_partition: dict[int, dict[int, int]] = {}
         for prediction, first in zip(predictions, firsts, strict=True):
+            if prediction.is_audited:
+                continue
             hours = by_partition.setdefault(prediction.partition, {})
             hours[first] = max(prediction.at_ms // HOUR_MS, hours.get(first, 0))
         for partition, hours in by_partition.items():
@@ -195,8 +241,8 @@ class OneId(NamedTuple):
         return crowded, crowded_labels
 
 
-def _key(kind: Kind, partition: int) -> CountKey:
-    return CountKey(kind.model, partition)
+def _key(model: str, partition: int) -> CountKey:
+    return CountKey(model, max(AUDIT, partition))
 
 
 class Verdict(NamedTuple):
@@ -216,6 +262,7 @@ class Verdict(NamedTuple):
             cell = self.judge.value, classes[prediction.predicted], prediction.bin
             delay_ms = self.judge.at_ms - prediction.at_ms
             tally.add(cell, amounts(prediction.units, prediction.predicted, expected, delay_ms), sign)
+            tally.delays[delay_bucket(delay_ms)] += sign
 
 
 def _verdict(labels: Iterable[LabelRow], classes: Sequence[str]) -> Verdict:

@@ -5,31 +5,24 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import aiohttp
-from aiokafka import AIOKafkaConsumer
-from aiokafka.structs import ConsumerRecord, TopicPartition
+from aiokafka.structs import TopicPartition
 from prometheus_client.parser import text_string_to_metric_families
 from rich.console import Console
 from rich.table import Table
 
-from feedback_listener.decoding import decode_label, decode_result
-from feedback_listener.records import Refusal
-from feedback_listener.recount import (
-    HOUR_MS,
-    LEAD_MS,
-    Labelled,
-    Predicted,
-    Series,
-    TopicRecords,
-    Values,
-    recount,
-    series_of,
-)
+from feedback_listener.audit import Terms
+from feedback_listener.audit_metrics import CLAIMS, COUNTED, MATURED, STANDING
+from feedback_listener.join import WINDOWS
+from feedback_listener.records import Stream
+from feedback_listener.recount import recount
+from feedback_listener.recount_reading import matters_since_ms, records_before
+from feedback_listener.recount_records import Series, Values, series_of
 from streamgauge.errors import StreamgaugeError
 from streamgauge.kafka import admin_client
 from streamgauge.provisioning import check_exist
 from streamgauge.settings import KafkaSettings, TopicSettings
 from streamgauge.terminal import cell
-from streamgauge.topic_reading import polls_up_to, topic_reader
+from streamgauge.topic_reading import topic_reader
 
 SCRAPE_TIMEOUT_S = 30
 RECOUNTED = (
@@ -37,18 +30,32 @@ RECOUNTED = (
     "judged_predictions",
     "prediction_labels",
     "calibration_bin_predictions",
-    "calibration_bin_confidence_sum",
+    "calibration_bin_confidences",
     "calibration_bin_correct",
-    "brier_sum",
-    "label_delay_seconds_count",
-    "label_delay_seconds_sum",
+    "brier_scores",
+    "label_delay_seconds_bucket",
+    "label_delay_seconds_gcount",
+    "label_delay_seconds_gsum",
+    "estimated_correct",
     "labels",
     "matched_labels",
-    "results_refused",
-    "feedback_refused",
+    *(f"{stream}_refused" for stream in Stream),
+    *(f"audit_{name}" for name in (*COUNTED, *MATURED, *STANDING, *CLAIMS)),
 )
-ROUNDING = {"calibration_bin_confidence_sum": 2e-6, "brier_sum": 1e-5, "label_delay_seconds_sum": 1e-3}
-"""What one judged prediction may differ by: the listener counts probabilities in 2^-20, delays in 2^-10 s."""
+SETTINGS = ("listener_time_seconds", "audit_horizon_seconds", "audit_accuracy_floor")
+JUDGED = "label_delay_seconds_gcount"
+ROUNDING = {
+    "calibration_bin_confidences": (2e-6, JUDGED),
+    "brier_scores": (1e-5, JUDGED),
+    "label_delay_seconds_gsum": (1e-3, JUDGED),
+    "estimated_correct": (2e-6, "predictions"),
+    "audit_drift_evidence_log10": (2e-6, "audit_predictions"),
+}
+"""What one prediction may differ by, and how many they are: the listener counts probabilities in 2^-20, delays in
+2^-10 s.
+"""
+NEARLY = 1e-9
+"""What a computed number may differ by: sums of fractions depend on their order."""
 
 
 class Scraped(NamedTuple):
@@ -58,6 +65,9 @@ class Scraped(NamedTuple):
     now_ms: int
     positions: dict[TopicPartition, int]
     numbers: Values
+    maturity_ms: int
+    floor: float
+    """Settings of the listener that its numbers depend on."""
 
 
 class Difference(NamedTuple):
@@ -87,7 +97,8 @@ def read_metrics(url: str, text: str) -> Scraped:
     }
     names = {f"streamgauge_{name}" for name in RECOUNTED}
     numbers = {key: value for key, value in samples.items() if key[0] in names and value}
-    return Scraped(url, round(samples[series_of("streamgauge_listener_time_seconds")] * 1000), positions, numbers)
+    time_s, horizon_s, floor = (samples[series_of(f"streamgauge_{name}")] for name in SETTINGS)
+    return Scraped(url, round(time_s * 1000), positions, numbers, round(horizon_s * 1000), floor)
 
 
 def differences(scraped: Scraped, recounted: Values) -> list[Difference]:
@@ -104,9 +115,11 @@ def differences(scraped: Scraped, recounted: Values) -> list[Difference]:
 
 def _tolerance(series: Series, recounted: Values) -> float:
     name, labels = series
-    rounding = ROUNDING.get(name.removeprefix("streamgauge_"), 0)
-    window = tuple(pair for pair in labels if pair[0] in ("model", "partition", "window"))
-    return rounding * recounted.get(("streamgauge_label_delay_seconds_count", window), 0)
+    rounding, counted = ROUNDING.get(name.removeprefix("streamgauge_"), (0, JUDGED))
+    of = {key: value for key, value in labels if key in ("model", "partition", "window")}
+    if counted == "audit_predictions":
+        of["window"] = WINDOWS[-1]
+    return NEARLY + rounding * recounted.get(series_of(f"streamgauge_{counted}", **of), 0)
 
 
 async def reconcile(
@@ -118,25 +131,24 @@ async def reconcile(
     be asked, or when they do not read all partitions together.
     """
     window_ms = topics.join_window_ms
-    all_shown = [read_metrics(url, await _scrape(url)) for url in urls]
+    all_shown = [read_metrics(url, await scrape(url)) for url in urls]
     await _check_coverage(kafka, topics, all_shown)
     for scraped in all_shown:
-        since_ms = (scraped.now_ms - window_ms - LEAD_MS) // HOUR_MS * HOUR_MS
-        records = TopicRecords()
+        since_ms = matters_since_ms(scraped.now_ms, window_ms)
         async with topic_reader(kafka) as consumer:
-            async for record in _read(kafka, consumer, scraped.positions, since_ms):
-                _add(records, record, topics)
-        yield scraped, recount(records, scraped.now_ms, window_ms)
+            records = await records_before(kafka, consumer, topics, scraped.positions, since_ms)
+        terms = Terms(window_ms, scraped.maturity_ms, scraped.floor, 0)
+        yield scraped, recount(records, scraped.now_ms, terms)
 
 
 async def _check_coverage(kafka: KafkaSettings, topics: TopicSettings, all_shown: Sequence[Scraped]) -> None:
-    """Each listener reads all of feedback, all together read all results; and nobody is beyond an end."""
+    """Each listener reads all of feedback and audit, all together read all results; and nobody is beyond an end."""
     async with admin_client(kafka) as admin:
-        found = await check_exist(admin, topics.joined)
-    expected = {name: {TopicPartition(name, n) for n in range(topic.partitions)} for name, topic in found.items()}
+        found = await check_exist(admin, topics.joined, "Read")
+    expected = {name: {TopicPartition(name, n) for n in range(count)} for name, count in found.items()}
     missing = expected[topics.results].difference(*(scraped.positions for scraped in all_shown))
     for scraped in all_shown:
-        missing |= expected[topics.feedback] - scraped.positions.keys()
+        missing |= (expected[topics.feedback] | expected[topics.audit]) - scraped.positions.keys()
     if missing:
         names = ", ".join(sorted(f"{tp.topic}-{tp.partition}" for tp in missing))
         raise StreamgaugeError(f"no listener given reads {names}; give all shards")
@@ -147,46 +159,15 @@ async def _check_coverage(kafka: KafkaSettings, topics: TopicSettings, all_shown
                 raise StreamgaugeError(f"{scraped.url}: is beyond the end of its topics; were they made again?")
 
 
-async def _scrape(url: str) -> str:
+async def scrape(url: str) -> str:
+    """What a listener serves to Prometheus. Raises StreamgaugeError when nobody answers."""
+    url = url if "://" in url else f"http://{url}"
     timeout = aiohttp.ClientTimeout(total=SCRAPE_TIMEOUT_S)
     try:
         async with aiohttp.ClientSession(timeout=timeout) as http, http.get(f"{url.rstrip('/')}/metrics") as answer:
             return await answer.text()
     except (aiohttp.ClientError, TimeoutError) as error:
         raise StreamgaugeError(f"{url}: no listener answers: {error or 'timed out'}") from None
-
-
-async def _read(
-    kafka: KafkaSettings, consumer: AIOKafkaConsumer, ends: Mapping[TopicPartition, int], since_ms: int
-) -> AsyncIterator[ConsumerRecord]:
-    """The committed records from a time on and before these offsets."""
-    starts = await consumer.offsets_for_times(dict.fromkeys(ends, since_ms))
-    consumer.assign(list(ends))
-    for tp, end in ends.items():
-        consumer.seek(tp, min(starts[tp].offset, end) if starts[tp] else end)
-    async for polled in polls_up_to(consumer, ends, kafka):
-        for records in polled.values():
-            for record in records:
-                yield record
-
-
-def _add(records: TopicRecords, record: ConsumerRecord, topics: TopicSettings) -> None:
-    at_ms, partition = record.timestamp, record.partition
-    if record.topic == topics.results:
-        result = decode_result(record.value)
-        if isinstance(result, Refusal):
-            records.refused.append(("streamgauge_results_refused", partition, result, at_ms))
-        else:
-            model = f"{result.model.name}@{result.model.version}"
-            records.predictions[result.id].append(
-                Predicted(at_ms, partition, record.offset, model, result.label, result.scores)
-            )
-    else:
-        label = decode_label(record.value)
-        if isinstance(label, Refusal):
-            records.refused.append(("streamgauge_feedback_refused", partition, label, at_ms))
-        else:
-            records.labels[label.id].append(Labelled(at_ms, partition, record.offset, label.label, label.source))
 
 
 async def report(kafka: KafkaSettings, topics: TopicSettings, urls: Sequence[str], *, as_json: bool) -> bool:

@@ -1,4 +1,4 @@
-"""Records of both topics as typed values: what the join works on and the store keeps."""
+"""Records of the topics as typed values: what the join works on and the store keeps."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -9,18 +9,21 @@ import msgspec
 
 
 class Stream(StrEnum):
-    """The two topics that are read."""
+    """The topics that are read. Of the results a listener reads its shard, of the others everything."""
 
     RESULTS = "results"
     FEEDBACK = "feedback"
+    AUDIT = "audit"
 
 
 class Refusal(StrEnum):
-    """Why a record of the results or the feedback topic takes no part."""
+    """Why a record takes no part."""
 
     NULL_VALUE = "null_value"
     BROKEN_JSON = "broken_json"
     INVALID_FIELD = "invalid_field"
+    UNREADABLE = "unreadable"
+    """Its batch is broken, or unpacks to more than is ever unpacked."""
     CROWDED_ID = "crowded_id"
     """Its id has too many later records; see `join.py`."""
 
@@ -33,11 +36,12 @@ class Kind(NamedTuple):
 
 
 class PredictionRow(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    """One record of the results topic. `kind` is a number by agreement with who made it."""
+    """One record of the results or the audit topic. `kind` is a number by agreement with who made it."""
 
     id: str
     at_ms: int
     partition: int
+    """Of the results topic; one of the audit topic as its complement, -1 for 0 and -2 for 1. Both are counted apart."""
     offset: int
     kind: int
     predicted: int
@@ -45,6 +49,15 @@ class PredictionRow(msgspec.Struct, array_like=True, frozen=True, gc=False):
     bin: int
     units: list[int]
     """Scores in PROBABILITY_UNITS, class by class."""
+
+    @property
+    def is_audited(self) -> bool:
+        return self.partition < 0
+
+    @property
+    def refused_in(self) -> tuple[Stream, int]:
+        """Stream and partition of the record."""
+        return (Stream.AUDIT, ~self.partition) if self.is_audited else (Stream.RESULTS, self.partition)
 
 
 class LabelRow(msgspec.Struct, array_like=True, frozen=True, order=True, gc=False):

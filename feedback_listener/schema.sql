@@ -25,8 +25,13 @@ CREATE TABLE labels (
 ) WITHOUT ROWID;
 
 -- Everything counted stands under the minute or hour in which it leaves. `model, partition` is tally.CountKey.
-CREATE TABLE tallies (
-    minute INTEGER, model TEXT, partition INTEGER, predictions INTEGER NOT NULL,
+CREATE TABLE scored (
+    minute INTEGER, model TEXT, partition INTEGER, bin INTEGER, predictions INTEGER NOT NULL, confidence INTEGER NOT NULL,
+    PRIMARY KEY (minute, model, partition, bin)
+) WITHOUT ROWID;
+
+CREATE TABLE outcomes (
+    minute INTEGER, model TEXT, partition INTEGER,
     duplicate INTEGER NOT NULL, correction INTEGER NOT NULL, conflict INTEGER NOT NULL, unknown_class INTEGER NOT NULL,
     PRIMARY KEY (minute, model, partition)
 ) WITHOUT ROWID;
@@ -35,6 +40,17 @@ CREATE TABLE cells (
     minute INTEGER, model TEXT, partition INTEGER, expected TEXT, predicted TEXT, bin INTEGER,
     judged INTEGER NOT NULL, confidence INTEGER NOT NULL, brier INTEGER NOT NULL, delay INTEGER NOT NULL,
     PRIMARY KEY (minute, model, partition, expected, predicted, bin)
+) WITHOUT ROWID;
+
+CREATE TABLE delays (
+    minute INTEGER, model TEXT, partition INTEGER, bucket INTEGER, judged INTEGER NOT NULL,
+    PRIMARY KEY (minute, model, partition, bucket)
+) WITHOUT ROWID;
+
+CREATE TABLE audits (
+    minute INTEGER, model TEXT, predictions INTEGER NOT NULL, confidence INTEGER NOT NULL, judged INTEGER NOT NULL,
+    "right" INTEGER NOT NULL, judged_in_time INTEGER NOT NULL, right_in_time INTEGER NOT NULL,
+    PRIMARY KEY (minute, model)
 ) WITHOUT ROWID;
 
 CREATE TABLE label_counts (hour INTEGER PRIMARY KEY, labels INTEGER NOT NULL);

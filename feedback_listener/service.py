@@ -1,4 +1,4 @@
-"""The listener: reads both topics from where its store stands, applies them, and serves the numbers."""
+"""The listener: reads its topics from where its store stands, applies them, and serves the numbers."""
 
 import asyncio
 import sys
@@ -19,15 +19,20 @@ from feedback_listener.metrics import AccuracyCollector
 from feedback_listener.minute_log import MinuteLog
 from feedback_listener.records import RecordBatch, Stream
 from feedback_listener.settings import ListenerSettings
-from feedback_listener.store import Store, StoreUnusable, discard
+from feedback_listener.store import Store, StoreUnusable, discard, prepare
 from feedback_listener.topic_reader import TopicReader
 from feedback_listener.totals import Positions, Snapshot, Totals
+from streamgauge.access import access
+from streamgauge.denials import DENIALS
 from streamgauge.errors import StreamgaugeError
+from streamgauge.http import serve_http
 from streamgauge.kafka import admin_client, persistently
 from streamgauge.lifecycle import CLOCK, Clock, Deadline
 from streamgauge.provisioning import check_for_listener
+from streamgauge.rights import listener as listener_rights
+from streamgauge.rights import named_rights
 from streamgauge.settings import KafkaSettings, TopicSettings
-from streamgauge.telemetry import serve_http, service_registry
+from streamgauge.telemetry import service_registry
 from streamgauge.topic_ids import identify
 
 log = structlog.get_logger(__name__)
@@ -43,11 +48,16 @@ SWITCH_INTERVAL_S = 0.001
 """How long a thread keeps Python's lock from another. A scrape asks for it a dozen times (once a file of /proc), and
 waits so long each time while the store's thread is busy."""
 
+ANOTHER_PORT = (
+    "for a second listener give --http-port 0 (or STREAMGAUGE_LISTENER_HTTP_PORT), which takes a free one, "
+    "and a --store FILE or --shard of its own"
+)
+
 T = TypeVar("T")
 
 
 class Listener:
-    """One listener: a shard of the results partitions and all of the feedback topic, no consumer group."""
+    """One listener: a shard of the results partitions, all of the feedback and the audit topic, no consumer group."""
 
     def __init__(
         self,
@@ -58,9 +68,13 @@ class Listener:
         clock: Clock = CLOCK,
     ) -> None:
         self._kafka, self._topics = kafka, topics
-        self._streams = {topics.results: Stream.RESULTS, topics.feedback: Stream.FEEDBACK}
-        self._window_ms = topics.join_window_ms
-        self._shard = settings.shard
+        self._streams = {
+            topics.results: Stream.RESULTS,
+            topics.feedback: Stream.FEEDBACK,
+            topics.audit: Stream.AUDIT,
+        }
+        self.terms = settings.terms(topics.join_window_ms)
+        self.shard = settings.shard
         self._path = settings.store_path(topics.prefix)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="store")
         self._clock = clock
@@ -71,12 +85,13 @@ class Listener:
         self._reader: TopicReader | None = None
         registry.register(AccuracyCollector(self))
 
-    # What is asked from outside
+    # What is asked from outside; a scrape asks in another thread, and so takes each attribute once
 
     @property
     def totals(self) -> Totals:
         """All numbers so far; empty ones before the store is open."""
-        return self._store.totals if self._store else Totals()
+        store = self._store
+        return store.totals if store else Totals()
 
     @property
     def caught_up(self) -> bool:
@@ -87,11 +102,13 @@ class Listener:
         return next(topic for topic, its_stream in self._streams.items() if its_stream is stream)
 
     def store_bytes(self) -> int:
-        return self._store.size_bytes() if self._store else 0
+        store = self._store
+        return store.size_bytes() if store else 0
 
     def lag(self) -> dict[tuple[str, int], int]:
         """Records to go, by topic and partition; of one that no broker answers for it is not known."""
-        lag = self._reader.lag(self.totals.positions) if self._reader else {}
+        reader = self._reader
+        lag = reader.lag(self.totals.positions) if reader else {}
         return {(tp.topic, tp.partition): n for tp, n in lag.items()}
 
     def live(self) -> str | None:
@@ -100,7 +117,8 @@ class Listener:
 
     def ready(self) -> str | None:
         """Why the numbers are not shown; None when they are."""
-        silent = self._reader.silent() if self._reader else {}
+        reader = self._reader
+        silent = reader.silent() if reader else {}
         return self._catch_up.ready({f"{tp.topic}-{tp.partition}": silent_s for tp, silent_s in silent.items()})
 
     def snapshot(self) -> Snapshot:
@@ -125,7 +143,11 @@ class Listener:
         StreamgaugeError when the store cannot be written or the client has stopped fetching.
         """
         try:
-            async with admin_client(self._kafka, stop) as admin, asyncio.TaskGroup() as tasks:
+            async with (
+                admin_client(self._kafka, stop) as admin,
+                named_rights(admin, listener_rights(self._topics)),
+                asyncio.TaskGroup() as tasks,
+            ):
                 reading = tasks.create_task(self._keep_reading(admin), name="read")
                 await stop.wait()
                 reading.cancel()
@@ -160,12 +182,13 @@ class Listener:
         self._store = store = await self._in_thread(
             Store,
             self._path,
-            f"shard {self._shard} window {self._window_ms} {identity}",
-            self._window_ms,
+            f"shard {self.shard} window {self.terms.window_ms} maturity {self.terms.maturity_ms} {identity}",
+            self.terms.window_ms,
             self._clock.wall_ms(),
             self._warnings,
+            self.terms.maturity_ms,
         )
-        self._reader = reader = TopicReader(self._kafka, self._streams, self._shard, self._clock.monotonic_s)
+        self._reader = reader = TopicReader(self._kafka, self._streams, self.shard, self._clock.monotonic_s)
         await reader.start()
         try:
             self._catch_up.aim(await self._assign(reader, store, reader.owned(partitions)))
@@ -178,13 +201,13 @@ class Listener:
         batch, writing, busy = RecordBatch(), self._in_thread(lambda: None), False
         checked = Deadline(IDENTITY_CHECK_S, self._clock.monotonic_s)
         while True:
-            self._catch_up.turn()
             await asyncio.sleep(0)  # a poll that finds records lets nobody else run: scrapes would wait for all of them
             polled = await reader.poll(BUSY_POLL_MS if busy else IDLE_POLL_MS)
             decode_records(polled, store.kinds, batch, self._warnings)
             if not writing.done() and len(batch) < MAX_BATCH_RECORDS:
                 continue
             await writing
+            self._catch_up.turn()
             writing = self._in_thread(store.apply, batch, await reader.positions(), self._clock.wall_ms())
             batch, busy = RecordBatch(), len(batch) > 0
             self._catch_up.come(store.totals.positions, store.totals.snapshot)
@@ -199,8 +222,8 @@ class Listener:
                 checked = Deadline(IDENTITY_CHECK_S, self._clock.monotonic_s)
 
     async def _assign(self, reader: TopicReader, store: Store, partitions: set[TopicPartition]) -> Positions:
-        horizons = Horizons.at(self._clock.wall_ms(), self._window_ms)
-        since_ms = {Stream.RESULTS: horizons.predictions_ms, Stream.FEEDBACK: horizons.labels_ms}
+        horizons = Horizons.at(self._clock.wall_ms(), self.terms.window_ms, self.terms.maturity_ms)
+        since_ms = dict.fromkeys(Stream, horizons.predictions_ms) | {Stream.FEEDBACK: horizons.labels_ms}
         return await reader.assign(partitions, store.totals.positions, since_ms)
 
     async def _check_identity(self, admin: AIOKafkaAdminClient, identity: str) -> None:
@@ -208,6 +231,8 @@ class Listener:
         try:
             async with asyncio.timeout(IDENTITY_TIMEOUT_S):
                 now = await identify(admin, list(self._streams))
+        except DENIALS:
+            raise  # a topic that may not be seen is read no more, which looks like silence
         except (KafkaError, TimeoutError):
             return  # a broker that cannot be asked: another time
         if now != identity:
@@ -226,7 +251,15 @@ class Listener:
 async def serve(kafka: KafkaSettings, topics: TopicSettings, settings: ListenerSettings, stop: asyncio.Event) -> None:
     """Run a listener and its HTTP side until asked to stop."""
     sys.setswitchinterval(SWITCH_INTERVAL_S)
-    registry = service_registry()
+    own = access(kafka)
+    registry = service_registry(lambda: own.refusal is not None)
     listener = Listener(kafka, topics, settings, registry)
-    async with serve_http(settings.http_host, settings.http_port, registry, live=listener.live, ready=listener.ready):
+    address = settings.http_host, settings.http_port
+    await asyncio.to_thread(prepare, settings.store_path(topics.prefix))
+
+    def ready() -> str | None:
+        # What is connected still may not be for long. The numbers are shown as long as brokers answer.
+        return own.refusal or listener.ready()
+
+    async with serve_http(*address, registry, live=listener.live, ready=ready, in_thread=True, otherwise=ANOTHER_PORT):
         await listener.run(stop)

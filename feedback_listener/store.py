@@ -14,7 +14,7 @@ import msgspec
 
 from feedback_listener.database import is_foreign
 from feedback_listener.decoding import Kinds
-from feedback_listener.join import LABEL_LEAD_MS, Changes, Horizons, OneId
+from feedback_listener.join import HOUR_MS, LABEL_LEAD_MS, Changes, Horizons, OneId
 from feedback_listener.minute_log import MinuteLog
 from feedback_listener.records import LabelRow, PredictionRow, RecordBatch, Refusal, Stream
 from feedback_listener.tables import LAYOUT, Tables
@@ -39,7 +39,13 @@ class Store:
     """The state of one listener, and the numbers that follow from it."""
 
     def __init__(
-        self, path: Path, identity: str, window_ms: int, now_ms: int, warnings: MinuteLog | None = None
+        self,
+        path: Path,
+        identity: str,
+        window_ms: int,
+        now_ms: int,
+        warnings: MinuteLog | None = None,
+        maturity_ms: int = HOUR_MS,
     ) -> None:
         """Open or create the file; `identity` says what it is a cache of.
 
@@ -51,14 +57,10 @@ class Store:
         self.kinds = Kinds()
         """Totals the kinds of the predictions that `apply` takes."""
         self._identity = identity
-        self._window_ms = window_ms
+        self._window_ms, self._maturity_ms = window_ms, maturity_ms
         self._warnings = warnings or MinuteLog()
+        prepare(path)
         with _named_errors(path):
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            if is_foreign(path):
-                what = "not a listener's store: name another file. A store from before 0.2.0 may be removed"
-                raise ConfigurationError(f"{SETTING}={path}: {what}")
-            path.touch(mode=0o600)
             self._tables = Tables(path)
             try:
                 self._check(now_ms)
@@ -89,8 +91,8 @@ class Store:
         if now_ms < self.totals.now_ms - MINUTE_MS:
             raise StoreUnusable(FROM_THE_FUTURE)
         now_ms = max(now_ms, self.totals.now_ms)
-        horizons = Horizons.at(now_ms, self._window_ms)
-        if positions == self.totals.positions and horizons == self._horizons:
+        horizons = Horizons.at(now_ms, self._window_ms, self._maturity_ms)
+        if positions == self.totals.positions and horizons == self.totals.horizons:
             with self.totals.lock:
                 self.totals.now_ms = now_ms
             return
@@ -99,7 +101,7 @@ class Store:
             leaving = self._leaving(horizons)
             changes = self._changes(batch, horizons)
             self._write(batch, changes, horizons, positions, now_ms)
-            others = self._tables.labels_and_refusals(horizons) if horizons != self._horizons else None
+            others = self._tables.labels_and_refusals(horizons) if horizons != self.totals.horizons else None
         with self.totals.lock:
             for window, sums in enumerate(leaving):
                 for key, tally in sums.items():
@@ -129,24 +131,24 @@ class Store:
         """Show what the file holds, of the moment that it was written in or of now."""
         found = self._tables.identity()
         now_ms = max(now_ms, found[1]) if found else now_ms
-        horizons = Horizons.at(now_ms, self._window_ms)
+        horizons = Horizons.at(now_ms, self._window_ms, self._maturity_ms)
         self.kinds = Kinds(self._tables.kinds())
         self._stored_kinds = len(self.kinds)
         for window, start in enumerate(horizons.windows):
             for key, tally in self._tables.sums(start).items():
                 self.totals.merge(window, key, tally)
+        self.totals.add_audits(horizons, self._tables.audits(horizons.retained))
         self.totals.labels_and_refusals = self._tables.labels_and_refusals(horizons)
         self._note(horizons, self._tables.positions(), now_ms)
 
     def _note(self, horizons: Horizons, positions: Positions, now_ms: int) -> None:
-        self._horizons = horizons
+        self.totals.horizons = horizons
         self.totals.now_ms = now_ms
         self.totals.positions = dict(positions)
-        self.totals.kinds = list(self.kinds)
 
     def _leaving(self, horizons: Horizons) -> list[dict[CountKey, Tally]]:
         """For each window, the sums over the minutes that it leaves behind."""
-        moved = zip(self._horizons.windows, horizons.windows, strict=True)
+        moved = zip(self.totals.horizons.windows, horizons.windows, strict=True)
         return [self._tables.sums(old, new) if old != new else {} for old, new in moved]
 
     def _changes(self, batch: RecordBatch, horizons: Horizons) -> Changes:
@@ -173,8 +175,12 @@ class Store:
         unknown = sum(tally.labels[LabelOutcome.UNKNOWN_CLASS] for tally in changes.tallies.values())
         if unknown > 0 and changes.unknown_label:
             self._warnings.warn("label.unknown_class", unknown, changes.unknown_label)
-        crowded = (Stream.RESULTS, changes.crowded_predictions), (Stream.FEEDBACK, changes.crowded_labels)
-        for stream, rows in crowded:
+        crowded: dict[Stream, list[PredictionRow | LabelRow]] = {}
+        for prediction in changes.crowded_predictions:
+            stream, partition = prediction.refused_in
+            crowded.setdefault(stream, []).append(msgspec.structs.replace(prediction, partition=partition))
+        crowded.setdefault(Stream.FEEDBACK, []).extend(changes.crowded_labels)
+        for stream, rows in crowded.items():
             for row in rows[:1]:
                 self._warnings.warn("record.refused", len(rows), row, stream=stream, reason=Refusal.CROWDED_ID)
 
@@ -182,7 +188,7 @@ class Store:
         self, batch: RecordBatch, changes: Changes, horizons: Horizons, positions: Positions, now_ms: int
     ) -> None:
         tables = self._tables
-        if horizons != self._horizons:
+        if horizons != self.totals.horizons:
             tables.expire(horizons)
         # Another thread may be adding kinds for the next batch.
         kinds = list(enumerate(self.kinds))[self._stored_kinds :]
@@ -192,6 +198,18 @@ class Store:
         tables.delete(changes.crowded_predictions, changes.crowded_labels)
         tables.add(changes)
         tables.move(self._identity, positions, now_ms)
+
+
+def prepare(path: Path) -> None:
+    """Make a file for a store, unless there is one. Raises ConfigurationError when another program's stands there,
+    StreamgaugeError when none can be made.
+    """
+    with _named_errors(path):
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if is_foreign(path):
+            what = "not a listener's store: name another file. A store from before 0.2.0 may be removed"
+            raise ConfigurationError(f"{SETTING}={path}: {what}")
+        path.touch(mode=0o600)
 
 
 def discard(path: Path) -> None:
@@ -220,7 +238,7 @@ def _named_errors(path: Path) -> Iterator[None]:
         code = getattr(error, "sqlite_errorcode", 0) & PRIMARY_CODE
         if code == sqlite3.SQLITE_BUSY:
             raise ConfigurationError(
-                f"{SETTING}={path}: another listener has it open; give each a file of its own"
+                f"{SETTING}={path}: another listener has it open; give each a file of its own: --store FILE"
             ) from None
         if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN):
             raise StreamgaugeError(

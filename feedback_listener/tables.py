@@ -9,19 +9,22 @@ from typing import Any
 
 import msgspec
 
+from feedback_listener.audit import AuditMinute
 from feedback_listener.database import Database, elements, encode_json
 from feedback_listener.join import LABEL_LEAD_MS, Changes, Horizons
 from feedback_listener.records import Kind, LabelRow, PredictionRow, RecordBatch, Refusal, Stream
 from feedback_listener.tally import CountKey, LabelOutcome, Tally
 from feedback_listener.totals import LabelsAndRefusals, Positions
 
-LAYOUT = 2
+LAYOUT = 4
 """Of schema.sql and of the definitions in join.py: what counts otherwise is another layout."""
 GENERATION_ROWS = 500_000
 PREDICTION = "id, at_ms, partition, offset, kind, predicted, bin, units"
 LABEL = "at_ms, partition, offset, id, value, source"
 KEYS = len(CountKey._fields)
-COUNTS = ("predictions", *(outcome.value for outcome in LabelOutcome))
+OUTCOMES = tuple(outcome.value for outcome in LabelOutcome)
+SCORED = ("predictions", "confidence")
+AUDITED = ("predictions", "confidence", "judged", '"right"', "judged_in_time", "right_in_time")
 CELL = ("expected", "predicted", "bin")
 AMOUNTS = ("judged", "confidence", "brier", "delay")
 
@@ -127,11 +130,14 @@ class Tables(Database):
     def sums(self, first_minute: int, end_minute: int = 2**62) -> dict[CountKey, Tally]:
         """The sums over the predictions of some minutes."""
         found: dict[CountKey, Tally] = defaultdict(Tally)
-        for row in self._summed("tallies", CountKey._fields, COUNTS, (first_minute, end_minute)):
-            key, (predictions, *outcomes) = CountKey(*row[:KEYS]), row[KEYS:]
-            found[key].predictions = predictions
-            found[key].labels.update(dict(zip(LabelOutcome, outcomes, strict=True)))
-        for row in self._summed("cells", (*CountKey._fields, *CELL), AMOUNTS, (first_minute, end_minute)):
+        minutes = first_minute, end_minute
+        for row in self._summed("scored", (*CountKey._fields, "bin"), SCORED, minutes):
+            found[CountKey(*row[:KEYS])].score(*row[KEYS:])
+        for row in self._summed("outcomes", CountKey._fields, OUTCOMES, minutes):
+            found[CountKey(*row[:KEYS])].labels.update(dict(zip(LabelOutcome, row[KEYS:], strict=True)))
+        for *key, bucket, judged in self._summed("delays", (*CountKey._fields, "bucket"), ("judged",), minutes):
+            found[CountKey(*key)].delays[bucket] = judged
+        for row in self._summed("cells", (*CountKey._fields, *CELL), AMOUNTS, minutes):
             expected, predicted, number, judged, confidence, brier, delay = row[KEYS:]
             amounts = judged, confidence, brier, delay
             found[CountKey(*row[:KEYS])].add((expected, predicted, number), amounts)
@@ -143,6 +149,11 @@ class Tables(Database):
         summed = ", ".join(f"sum({column}) AS {column}" for column in sums)
         rows = f"SELECT {grouped}, {summed} FROM {table} WHERE minute >= ? AND minute < ? GROUP BY {grouped}"
         return self.read(", ".join((*by, *sums)), f"({rows})", minutes)
+
+    def audits(self, first_minute: int) -> dict[tuple[int, str], AuditMinute]:
+        """By minute and model, from a minute on."""
+        rows = self.read(f"minute, model, {', '.join(AUDITED)}", "audits WHERE minute >= ?", (first_minute,))
+        return {(minute, model): AuditMinute(*sums) for minute, model, *sums in rows}
 
     def labels_and_refusals(self, horizons: Horizons) -> LabelsAndRefusals:
         """What counts of them at the moment of `horizons`."""
@@ -174,16 +185,24 @@ class Tables(Database):
     def add(self, changes: Changes) -> None:
         """Count what changes."""
         tallies = changes.tallies.items()
-        counts = [
-            (minute, *key, tally.predictions, *(tally.labels[outcome] for outcome in LabelOutcome))
-            for (minute, key), tally in tallies
+        scored = [
+            (minute, *key, number, *sums) for (minute, key), tally in tallies for number, sums in tally.scored.items()
         ]
+        outcomes = [
+            (minute, *key, *(tally.labels[outcome] for outcome in LabelOutcome))
+            for (minute, key), tally in tallies
+            if any(tally.labels.values())
+        ]
+        delays = [(minute, *key, *each) for (minute, key), tally in tallies for each in tally.delays.items()]
         cells = [(minute, *key, *cell, *what) for (minute, key), tally in tallies for cell, what in tally.cells.items()]
         refusals = [
             (minute, stream, partition, reason, n)
             for (stream, partition, minute, reason), n in changes.refusals.items()
         ]
-        self._add("tallies", COUNTS, counts)
+        self._add("scored", SCORED, scored)
+        self._add("outcomes", OUTCOMES, outcomes)
+        self._add("delays", ("judged",), delays)
+        self._add("audits", AUDITED, [(*key, *sums) for key, sums in changes.audits.items()])
         self._add("cells", AMOUNTS, cells)
         self._add("label_counts", ("labels",), list(changes.labels.items()))
         self._add("matches", ("labels",), [(*key, n) for key, n in changes.matches.items() if n])
@@ -197,7 +216,7 @@ class Tables(Database):
 
     def expire(self, horizons: Horizons) -> None:
         """Delete what is in no number any more."""
-        for table in ("tallies", "cells", "refusals"):
+        for table in ("scored", "outcomes", "delays", "cells", "audits", "refusals"):
             self.execute(f"DELETE FROM {table} WHERE minute < ?", (horizons.retained,))
         for table in ("label_counts", "matches"):
             self.execute(f"DELETE FROM {table} WHERE hour < ?", (horizons.old_hour,))

@@ -5,6 +5,7 @@ second: integers do not care about the order in which they are summed, and a ret
 units are powers of two, so that the exported floats are exact, and Prometheus adds partitions exactly.
 """
 
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Sequence
 from enum import StrEnum
@@ -15,6 +16,10 @@ PROBABILITY_UNITS = 2**20
 DELAY_UNITS = 2**10
 BINS = 10
 """Confidence bins of equal width: i/BINS stands in bin i, and 1 in the last."""
+DELAY_EDGES_S = (60, 300, 900, 3600, 21_600, 86_400, 259_200, 604_800)
+"""Of the histogram of labels' delays; what is more than the last is counted after it."""
+AUDIT = -1
+"""In place of a partition: all predictions of the audit topic."""
 
 
 class CountKey(NamedTuple):
@@ -25,7 +30,7 @@ class CountKey(NamedTuple):
 
     model: str
     partition: int
-    """Of the results topic."""
+    """Of the results topic, or AUDIT."""
 
 
 Cell = tuple[str, str, int]
@@ -42,6 +47,11 @@ class LabelOutcome(StrEnum):
     CORRECTION = "correction"
     CONFLICT = "conflict"
     UNKNOWN_CLASS = "unknown_class"
+
+
+def delay_bucket(delay_ms: int) -> int:
+    """The number of the first of DELAY_EDGES_S that is not less, or how many there are."""
+    return bisect_left(DELAY_EDGES_S, max(0, delay_ms) / 1000)
 
 
 def confidence_bin(confidence: float) -> int:
@@ -62,16 +72,32 @@ def amounts(units: Sequence[int], predicted: int, expected: int, delay_ms: int) 
 class Tally:
     """The sums over some predictions of one CountKey, or a change of such sums."""
 
-    __slots__ = ("cells", "labels", "predictions")
+    __slots__ = ("cells", "delays", "labels", "scored")
 
     def __init__(self) -> None:
-        self.predictions = 0
+        self.scored: dict[int, tuple[int, int]] = {}
+        """By bin: how many predictions, and the sum of their confidences. No bin has none."""
+        self.delays: Counter[int] = Counter()
+        """Judged predictions by `delay_bucket`."""
         self.labels: Counter[LabelOutcome] = Counter()
         self.cells: dict[Cell, Amounts] = {}
         """No cell is all zeros."""
 
     def __bool__(self) -> bool:
-        return bool(self.predictions or self.cells or any(self.labels.values()))
+        return bool(self.scored or self.cells or any(self.labels.values()) or any(self.delays.values()))
+
+    @property
+    def predictions(self) -> int:
+        return sum(n for n, _confidence in self.scored.values())
+
+    def score(self, number: int, predictions: int, confidence: int) -> None:
+        """Count predictions of a bin, or retract them: both are negative then."""
+        before = self.scored.get(number, (0, 0))
+        total = before[0] + predictions, before[1] + confidence
+        if any(total):
+            self.scored[number] = total
+        else:
+            self.scored.pop(number, None)
 
     def add(self, cell: Cell, what: Amounts, sign: int = 1) -> None:
         """Count `what`, or with sign -1 retract it."""
@@ -84,7 +110,10 @@ class Tally:
 
     def merge(self, other: "Tally", sign: int = 1) -> None:
         """Count all of another tally, or with sign -1 retract it."""
-        self.predictions += sign * other.predictions
+        for number, (n, confidence) in other.scored.items():
+            self.score(number, sign * n, sign * confidence)
+        for bucket, n in other.delays.items():
+            self.delays[bucket] += sign * n
         for outcome, n in other.labels.items():
             self.labels[outcome] += sign * n
         for cell, what in other.cells.items():

@@ -1,4 +1,4 @@
-"""Reading both topics without a group: which partitions, from where, and how far."""
+"""Reading the topics without a group: which partitions, from where, and how far."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -29,7 +29,7 @@ METADATA_MAX_AGE_MS = 30_000
 
 
 class TopicReader:
-    """Reads the results partitions of a shard, and all of feedback, of committed records only."""
+    """Reads the results partitions of a shard, and all of feedback and audit, of committed records only."""
 
     def __init__(
         self, kafka: KafkaSettings, streams: Mapping[str, Stream], shard: Shard, monotonic_s: Callable[[], float]
@@ -47,7 +47,8 @@ class TopicReader:
             **client_options(kafka),
         )
         self._seen: dict[TopicPartition, int] = {}
-        """Next offset of each assigned partition that has not been handed out."""
+        """Next offset of each assigned partition that has not been handed out. A scrape goes through these in another
+        thread: no partition comes into this dict or the next, they are replaced by larger ones."""
         self._answered: dict[TopicPartition, tuple[int | None, float]] = {}
         """The client's time of the last answer to a fetch, and when on our clock it was first seen."""
 
@@ -63,7 +64,7 @@ class TopicReader:
             TopicPartition(topic, partition)
             for topic, stream in self._streams.items()
             for partition in range(partitions.get(topic, 0))
-            if stream is Stream.FEEDBACK or self._shard.owns(partition)
+            if stream is not Stream.RESULTS or self._shard.owns(partition)
         }
 
     def added(self) -> set[TopicPartition]:
@@ -81,16 +82,18 @@ class TopicReader:
         # After the ends: where no record is young enough, what comes later is at the end or beyond.
         times = {tp: since_ms[self._streams[tp.topic]] for tp in new}
         starts = await self._consumer.offsets_for_times(times)
+        seen, answered = dict(self._seen), dict(self._answered)
         for tp in new:
             position = positions.get(self.key(tp))
             if position is None:
                 position = starts[tp].offset if starts[tp] else ends[tp]
             elif not begins[tp] <= position <= ends[tp]:
                 raise StoreUnusable(f"{tp.topic}-{tp.partition} has no offset {position} any more")
-            self._seen[tp] = position
-            self._answered[tp] = None, self._monotonic_s()
+            seen[tp] = position
+            answered[tp] = None, self._monotonic_s()
         # No await from here on: the new assignment must not be read before it has its positions.
-        self._consumer.assign(list(self._seen))
+        self._consumer.assign(list(seen))
+        self._seen, self._answered = seen, answered
         self._seek()
         return {self.key(tp): end for tp, end in ends.items()}
 

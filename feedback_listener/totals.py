@@ -5,9 +5,10 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from feedback_listener.audit import AuditMinute
 from feedback_listener.join import WINDOWS, Age, Changes, Horizons
-from feedback_listener.records import Kind, Refusal, RefusalKey, Stream
-from feedback_listener.tally import CountKey, Tally
+from feedback_listener.records import Refusal, RefusalKey, Stream
+from feedback_listener.tally import AUDIT, CountKey, Tally
 
 Positions = dict[tuple[Stream, int], int]
 """Next offset by stream and partition: all before it has been applied."""
@@ -55,9 +56,13 @@ class Totals:
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.now_ms = 0
+        self.horizons = Horizons.at(0, 0, 0)
         self.positions: Positions = {}
-        self.kinds: list[Kind] = []
         self.windows: list[dict[CountKey, Tally]] = [{} for _ in WINDOWS]
+        self.audits: dict[str, dict[int, AuditMinute]] = {}
+        """By model and minute; no minute has no predictions."""
+        self.audit_changes: Counter[str] = Counter()
+        """By model: how often a minute that had matured has changed."""
         self.labels_and_refusals = LabelsAndRefusals()
 
     def merge(self, window: int, key: CountKey, tally: Tally, sign: int = 1) -> None:
@@ -73,10 +78,26 @@ class Totals:
             for window, start in enumerate(horizons.windows):
                 if minute >= start:
                     self.merge(window, key, tally)
+        self.add_audits(horizons, changes.audits)
+
+    def add_audits(self, horizons: Horizons, audits: Mapping[tuple[int, str], AuditMinute]) -> None:
+        """Count changes by minute and model, and forget minutes that are not retained any more."""
+        for (minute, model), sums in audits.items():
+            minutes = self.audits.setdefault(model, {})
+            minutes[minute] = minutes.get(minute, AuditMinute()) + sums
+            self.audit_changes[model] += minute < horizons.matured
+            if not any(minutes[minute]):
+                del minutes[minute]
+        if horizons.retained != self.horizons.retained:
+            for minutes in self.audits.values():
+                for minute in [minute for minute in minutes if minute < horizons.retained]:
+                    del minutes[minute]
+        self.audits = {model: minutes for model, minutes in self.audits.items() if minutes}
 
     def snapshot(self) -> Snapshot:
         with self.lock:
-            cells = [cell for tally in self.windows[-1].values() for cell in tally.cells.items()]
+            tallies = [tally for key, tally in self.windows[-1].items() if key.partition != AUDIT]
+            cells = [cell for tally in tallies for cell in tally.cells.items()]
         judged = sum(what[0] for _cell, what in cells)
         correct = sum(what[0] for (expected, predicted, _bin), what in cells if expected == predicted)
         return Snapshot(judged, correct)

@@ -1,6 +1,7 @@
 """What `streamgauge produce` and `streamgauge feedback` do: check, publish, and say what was sent and what was not."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from itertools import islice
@@ -12,17 +13,24 @@ import typer
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from producer.corpus import Corpus, Sample, arguments, standard_input
+from producer.corpus import MADE_BY, Corpus, Sample, arguments, standard_input
+from producer.effect import explained, result_of
 from producer.latest import latest_classes
 from producer.pacing import Pace
 from producer.publish import Publisher, publish
 from streamgauge.errors import ConfigurationError, Stopped, StreamgaugeError
 from streamgauge.events import Feedback, decode_feedback, encode
 from streamgauge.labels import Meaning, meaning, refusal
+from streamgauge.lifecycle import clock_ms
 from streamgauge.settings import KafkaSettings, TopicSettings
+from streamgauge.terminal import counted, harmless
 
 STOP_PATIENCE_S = 2.0
 """How long Kafka may take to acknowledge what is on its way after a signal."""
+
+PLACEHOLDER = re.compile(r"(.*/)?(…|\.\.\.)|<.*>")
+ID_OF_OURS = re.compile(rf"{MADE_BY}/\S+|\S+-\d+-\d+")
+"""As `produce` makes them, or a worker of a record's position."""
 
 Tell = Callable[[str], bool]
 """Says a line on standard output; False: nobody listens any more."""
@@ -75,7 +83,8 @@ async def publish_texts(
         return f"published {publisher.delivered}{total} texts to {topics.input}; {go_on}"
 
     async with _publisher(kafka, topics, stop, so_far) as publisher:
-        with _progress() as advance:
+        # Ids go to standard output, which may be the same terminal.
+        with _progress(is_shown=tell is None) as advance:
             sent = await publish(publisher.text, given.samples, pace, stop, on_sent)
             await publisher.flush()
         if stop.is_set() and sent + given.skipped != given.total:
@@ -83,7 +92,7 @@ async def publish_texts(
     if not sent:
         raise ConfigurationError("there was no text on standard input")
     rows = f"; rows without one: {given.without_text}" if given.without_text else ""
-    typer.echo(f"published {sent} texts to {topics.input}{rows}", err=True)
+    typer.echo(f"published {counted(sent, 'text')} to {topics.input}{rows}", err=True)
 
 
 def given_labels(message_id: str | None, label: str | None, source: str | None, file: Path | None) -> Corpus | Feedback:
@@ -92,11 +101,24 @@ def given_labels(message_id: str | None, label: str | None, source: str | None, 
         raise ConfigurationError("give either a message id and a label, or --file")
     if file:
         return Corpus.of_labels(file)
+    _check_arguments(message_id or "", label or "")
     try:
         one = Feedback(id=message_id or "", label=(label or "").strip(), source=source)
         return decode_feedback(encode(one))
     except msgspec.ValidationError as error:
         raise ConfigurationError(f"not a label that can be sent: {error}") from None
+
+
+def _check_arguments(message_id: str, label: str) -> None:
+    """Raises ConfigurationError for the two ways in which an id is not meant."""
+    if PLACEHOLDER.fullmatch(message_id):
+        raise ConfigurationError(f"{message_id} stands for an id, such as `streamgauge produce TEXT` prints")
+    if ID_OF_OURS.fullmatch(label) and not ID_OF_OURS.fullmatch(message_id):
+        raise _swapped(message_id, label)
+
+
+def _swapped(message_id: str, label: str) -> ConfigurationError:
+    return ConfigurationError(f"the id comes first, then the label: streamgauge feedback {label} {message_id}")
 
 
 async def publish_labels(
@@ -114,14 +136,15 @@ async def publish_labels(
     counts = given.labels if isinstance(given, Corpus) else {given.label: 1}
 
     def so_far(publisher: Publisher) -> str:
-        return (
-            f"sent {publisher.delivered} labels to {topics.feedback}; all may be sent again: an equal label is no harm"
-        )
+        labels = counted(publisher.delivered, "label")
+        return f"sent {labels} to {topics.feedback}; all may be sent again: an equal label is no harm"
 
     async with _publisher(kafka, topics, stop, so_far) as publisher:
         models = await latest_classes(kafka, topics.results)
         fit = meaning(counts, models, meant)
         if fit.misfits:
+            if isinstance(given, Feedback) and given.id in {name for classes in models for name in classes}:
+                raise _swapped(given.id, given.label)
             where = str(given.path) if isinstance(given, Corpus) else given.id
             raise StreamgaugeError(refusal(where, counts, fit.misfits, models))
         with _progress() as advance:
@@ -135,7 +158,16 @@ async def publish_labels(
         notes.append(f"rows without one: {given.without_label}")
     if not models:
         notes.append("no result could be read that says whether they fit the model's classes")
-    typer.echo("; ".join([f"sent {sent} labels to {topics.feedback}", *notes]), err=True)
+    typer.echo("; ".join([f"sent {counted(sent, 'label')} to {topics.feedback}", *notes]), err=True)
+    if isinstance(given, Feedback):
+        for one in _feedback(given, fit):
+            await _tell_effect(kafka, topics, one)
+
+
+async def _tell_effect(kafka: KafkaSettings, topics: TopicSettings, label: Feedback) -> None:
+    """What the label did, where results can be read."""
+    if found := await result_of(kafka, topics, label.id):
+        typer.echo(harmless(explained(label, found, clock_ms(), topics.join_window_ms)), err=True)
 
 
 def _feedback(given: Corpus | Feedback, fit: Meaning) -> Iterator[Feedback]:
@@ -192,10 +224,13 @@ async def _soon_after(stop: asyncio.Event) -> AsyncIterator[None]:
 
 
 @contextmanager
-def _progress() -> Iterator[Callable[[], None]]:
+def _progress(*, is_shown: bool = True) -> Iterator[Callable[[], None]]:
     """A counter on a terminal, nothing in a pipe."""
     console = Console(stderr=True)
+    is_shown = is_shown and console.is_terminal
     columns = SpinnerColumn(), MofNCompleteColumn(), TextColumn("sent"), TimeElapsedColumn()
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+    with Progress(
+        *columns, console=console, transient=True, disable=not (is_shown and console.is_terminal)
+    ) as progress:
         task = progress.add_task("", total=None)
         yield lambda: progress.advance(task)

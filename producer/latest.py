@@ -8,6 +8,7 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import KafkaError
 from aiokafka.structs import TopicPartition
 
+from streamgauge.events import NO_EVENT
 from streamgauge.kafka import admin_client, client_options
 from streamgauge.labels import Classes
 from streamgauge.settings import KafkaSettings
@@ -16,6 +17,7 @@ LAST_OFFSETS = 50
 """So many of each partition are looked at."""
 LOOK_S = 5.0
 POLL_MS = 200
+MAX_POLL_RECORDS = 1000
 
 
 class _Scored(msgspec.Struct, frozen=True):
@@ -33,7 +35,7 @@ async def latest_classes(kafka: KafkaSettings, topic: str) -> list[Classes]:
     Takes LOOK_S at most: it is a service to the user, and nobody's guarantee.
     """
     found: dict[Classes, None] = {}
-    with suppress(KafkaError, TimeoutError, UnicodeDecodeError):
+    with suppress(KafkaError, TimeoutError):
         async with asyncio.timeout(LOOK_S):
             if partitions := await _partitions(kafka, topic):
                 options = client_options(kafka) | {"isolation_level": "read_committed", "auto_offset_reset": "earliest"}
@@ -55,7 +57,7 @@ async def _look(consumer: AIOKafkaConsumer, partitions: list[TopicPartition], fo
     for tp in partitions:
         consumer.seek(tp, max(starts[tp], ends[tp] - LAST_OFFSETS))
     while any([await consumer.position(tp) < ends[tp] for tp in partitions]):
-        for records in (await consumer.getmany(timeout_ms=POLL_MS)).values():
+        for records in (await consumer.getmany(timeout_ms=POLL_MS, max_records=MAX_POLL_RECORDS)).values():
             for record in records:
-                with suppress(msgspec.MsgspecError):
+                with suppress(*NO_EVENT):
                     found[tuple(_decode(record.value or b"").scores)] = None

@@ -5,6 +5,7 @@ import time
 import uuid
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack
+from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -15,7 +16,8 @@ from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 from producer.corpus import MADE_BY, Sample
 from producer.pacing import Pace
 from producer.read_ahead import ReadAhead
-from streamgauge.errors import MAKE_TOPICS_RIGHT, ConfigurationError, StreamgaugeError, TopicsUnfit
+from streamgauge.denials import DENIALS
+from streamgauge.errors import MAKE_TOPICS_RIGHT, ConfigurationError, StreamgaugeError
 from streamgauge.events import (
     Feedback,
     Header,
@@ -27,7 +29,9 @@ from streamgauge.events import (
     utc_now,
 )
 from streamgauge.kafka import admin_client, client_options, close_producer, sleep_or_stop
+from streamgauge.rights import allows, check_allowed, denied
 from streamgauge.settings import KafkaSettings, TopicSettings
+from streamgauge.topic_ids import allowed_operations
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -89,7 +93,7 @@ class Publisher:
         self._topics = topics
         self._source = source
         self._stop = stop
-        self._present: frozenset[str] = frozenset()
+        self._allowed: dict[str, set[int] | None] = {}
         self._room = asyncio.Semaphore(MAX_UNACKNOWLEDGED)
         self._pending: dict[asyncio.Future[Any], int] = {}
         """In the order in which they were handed over, and their numbers in it."""
@@ -97,7 +101,7 @@ class Publisher:
 
     async def __aenter__(self) -> Self:
         async with admin_client(self._kafka, self._stop) as admin:
-            self._present = frozenset(await admin.list_topics())
+            self._allowed = await allowed_operations(admin, [self._topics.input, self._topics.feedback])
         limit_bytes = self._topics.max_message_bytes
         self._producer = AIOKafkaProducer(
             acks="all",
@@ -109,7 +113,8 @@ class Publisher:
         )
         async with AsyncExitStack() as on_failure:
             on_failure.push_async_callback(close_producer, self._producer)
-            await self._producer.start()
+            if any(allows(operations, "Write") for operations in self._allowed.values()):
+                await self._producer.start()  # else the broker refuses it, without saying for which topic
             on_failure.pop_all()
         return self
 
@@ -159,8 +164,7 @@ class Publisher:
         self._raise_if_failed()
 
     async def _send(self, topic: str, key: bytes | None, value: bytes, headers: list[Header]) -> None:
-        if topic not in self._present:
-            raise TopicsUnfit(f"topic {topic} does not exist")
+        check_allowed(self._allowed, topic, "Write")
         # An idempotent producer tries again for ever: a lost broker shows only as room that never comes.
         try:
             async with asyncio.timeout(self._kafka.connect_timeout_s):
@@ -183,12 +187,14 @@ class Publisher:
                 self._room.release()
         self._pending[sending] = self._taken
         self._taken += 1
-        sending.add_done_callback(self._settle)
+        sending.add_done_callback(partial(self._settle, topic))
 
-    def _settle(self, sending: asyncio.Future[Any]) -> None:
+    def _settle(self, topic: str, sending: asyncio.Future[Any]) -> None:
         number = self._pending.pop(sending)
         self._room.release()
         error = asyncio.CancelledError() if sending.cancelled() else sending.exception()
+        if isinstance(error, DENIALS):
+            error = denied([f"Write on topic {topic}"])
         if error is None:
             self.delivered += 1
         else:
@@ -204,6 +210,8 @@ class Publisher:
             f"larger than the topic's max.message.bytes, within STREAMGAUGE_TOPIC_MAX_MESSAGE_BYTES "
             f"({self._topics.max_message_bytes}); {MAKE_TOPICS_RIGHT}"
             if isinstance(error, MessageSizeTooLargeError)
+            else str(error)
+            if isinstance(error, StreamgaugeError)
             else repr(error)
         )
         raise StreamgaugeError(f"records failed: {self.failed}, delivered: {self.delivered}; {why}") from error
