@@ -1,4 +1,4 @@
-"""Writes what is generated: dashboards as JSON, rules for Kubernetes. `python -m dashboards.build`; a test compares."""
+"""Writes what is generated: dashboards, rules, runbooks. Run it as `python -m dashboards.build`; a test compares."""
 
 import json
 import textwrap
@@ -9,7 +9,7 @@ from grafana_foundation_sdk.builders import dashboard, text
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models.text import TextMode
 
-from dashboards import metrics_table, model_monitoring, operations
+from dashboards import metrics_table, model_monitoring, operations, runbook_page
 from dashboards.panels import RUNBOOKS_UID, board, fill
 
 FOLDER = Path(__file__).parent
@@ -49,6 +49,7 @@ def generated() -> dict[Path, str]:
         FOLDER / "ml-model-monitoring.json": as_json(model_monitoring.build),
         FOLDER / "streamgauge-operations.json": as_json(operations.build),
         FOLDER / "streamgauge-runbooks.json": as_json(runbooks),
+        FOLDER / "consoles" / "runbooks.html": runbook_page.page((FOLDER / "runbooks.md").read_text()),
         FOLDER / "METRICS.md": metrics_table.markdown(),
         KUBERNETES_RULES: prometheus_rules(),
     }

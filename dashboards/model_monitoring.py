@@ -1,11 +1,15 @@
-"""The dashboard *ML Model Monitoring*: how right the model is, how sure, how fast, and what the labels say."""
+"""The dashboard *ML Model Monitoring*: how right the model is, how sure that is, how fast, and what labels say."""
 
 from grafana_foundation_sdk.builders.dashboard import Dashboard
 
+from dashboards.audit import ANSWER, AUDIT, FLOOR, MODEL, NO_AUDIT, OF
 from dashboards.panels import (
+    LISTENER,
     PER_SECOND,
+    WORKER,
     Limit,
     Query,
+    Section,
     Words,
     bars,
     board,
@@ -17,13 +21,14 @@ from dashboards.panels import (
     graph,
     number,
     rows,
+    told_by,
     window,
 )
 
-NO_LABELS = "no labels yet"
-NO_TEXTS = "no texts yet"
-OF = '{model=~"$model", window="$window"}'
-LOW = Limit(0.8, is_floor=True)
+NO_LABELS = "no labels yet, or no listener is ready"
+NO_TEXTS = "no texts now, or no worker answers"
+NO_WORKER = "no worker answers"
+NO_LISTENER = "no listener is ready"
 SLOW = Limit(2)
 
 
@@ -32,35 +37,111 @@ def build() -> Dashboard:
     target = board(
         "ML Model Monitoring",
         "streamgauge-model",
-        "Accuracy is from the recording rules, which add up partitions and copies of the listener. The window goes by "
-        "when predictions were made; a label judges its prediction whenever it comes.",
+        "How right we are is told by the audit: predictions that were picked by chance. Confusion and calibration are "
+        "of all labels, whoever sends them. The window goes by when predictions were made; a label judges its "
+        "prediction whenever it comes. With several models, choose one.",
     )
-    target.annotation(firing_alerts()).with_variable(datasource())
+    target.with_variable(datasource())
+    for marks in firing_alerts():
+        target.annotation(marks)
     target.with_variable(choice("model", "Model", "label_values(streamgauge_model_info, model)"))
     target.with_variable(choice("replica", "Replica", 'label_values(up{job="streamgauge-worker"}, instance)'))
     target.with_variable(window())
-    return fill(target, [("Now", NOW), ("Accuracy", ACCURACY), ("Predictions", PREDICTIONS), ("Labels", LABELS)])
+    first_screen: list[Section] = [("The model", MODEL_ITSELF), ("How right we are", [*ANSWER, *STATE])]
+    below: list[Section] = [("Now", NOW), ("Accuracy", ACCURACY), ("Audit", AUDIT), ("Labels", LABELS)]
+    return fill(target, first_screen, below)
 
+
+MODEL_ITSELF = [
+    graph(
+        Words(
+            "Model accuracy",
+            "Of the audit, which chance picked; of all labels, which may come from those who complain; and estimated "
+            "from the confidences of all predictions, which needs no label. With the floor, and what always predicting "
+            "the most frequent class would score.",
+            "percentunit",
+            NO_LABELS,
+            "StreamgaugeAccuracyBelowFloor",
+        ),
+        Query(f"streamgauge:audit_accuracy:ratio{OF}", "{{model}} audit"),
+        Query(f"streamgauge:accuracy:ratio{OF}", "{{model}} all labels"),
+        Query(f"streamgauge:estimated_accuracy:ratio{OF}", "{{model}} estimated"),
+        Query(f"streamgauge:accuracy_majority_baseline:ratio{OF}", "{{model}} baseline", dashed=True),
+        FLOOR,
+        ratio=True,
+        span=12,
+    ),
+    graph(
+        Words(
+            "Prediction latency",
+            "From fetch to score: tokenise, queue, infer. The alert is on the 95th percentile. What takes more than 5 "
+            "minutes is drawn at 5.",
+            "s",
+            NO_TEXTS,
+            "StreamgaugeLatencyHigh",
+        ),
+        *(
+            Query(
+                f"histogram_quantile({q}, sum by (le) (rate(ml_model_latency_seconds_bucket"
+                '{model=~"$model", instance=~"$replica"}[$__rate_interval])))',
+                legend,
+            )
+            for q, legend in ((0.5, "median"), (0.95, "95th percentile"), (0.99, "99th percentile"))
+        ),
+        limit=SLOW,
+        span=12,
+    ),
+    graph(
+        Words("Requests", "Texts scored and committed a second, by predicted label.", PER_SECOND, NO_TEXTS),
+        Query(
+            'sum by (label) (rate(ml_model_requests_total{model=~"$model", instance=~"$replica"}[$__rate_interval]))',
+            "{{label}}",
+        ),
+        stacked=True,
+        span=12,
+    ),
+    buckets(
+        Words(
+            "Confidence distribution",
+            "Probability of the predicted label, of all predictions. A shift means that the "
+            "texts or the model have changed; no label is needed to see it.",
+            "short",
+            NO_TEXTS,
+        ),
+        Query(
+            'sum by (le) (increase(ml_model_confidence_scores_bucket{le!="+Inf", model=~"$model", instance=~"$replica"}'
+            "[$__rate_interval]))",
+            "{{le}}",
+        ),
+        span=12,
+    ),
+]
 
 NOW = [
     number(
         Words(
-            "Accuracy now",
-            "Share of judged predictions that are right.",
+            "Accuracy of all labels",
+            "Share of the window's judged predictions that are right, whoever labelled them.",
             "percentunit",
             NO_LABELS,
-            "StreamgaugeAccuracyLow",
         ),
         Query(f"streamgauge:accuracy:ratio{OF}", "{{model}}"),
-        limit=LOW,
+        span=6,
     ),
     number(
-        Words("Judged predictions", "How many predictions of the window have a label by now."),
-        Query(f"sum(streamgauge:accuracy_samples:sum{OF}) or vector(0)"),
+        Words(
+            "Judged predictions",
+            "How many predictions of the window have a label by now, of the shards that listeners serve.",
+            empty=NO_LISTENER,
+            runbook="StreamgaugeShardUnserved",
+        ),
+        Query(told_by(LISTENER, f"sum(streamgauge:accuracy_samples:sum{OF})")),
+        span=6,
     ),
     number(
-        Words("Texts per second", "Scored and committed, by all replicas.", PER_SECOND),
-        Query('sum(streamgauge:texts:rate1m{model=~"$model"}) or vector(0)'),
+        Words("Texts per second", "Scored and committed, by all replicas.", PER_SECOND, NO_WORKER),
+        Query(told_by(WORKER, 'sum(streamgauge:texts:rate1m{model=~"$model"})')),
+        span=6,
     ),
     number(
         Words(
@@ -70,9 +151,13 @@ NOW = [
             NO_TEXTS,
             "StreamgaugeLatencyHigh",
         ),
-        Query('max(streamgauge:model_latency_seconds:p95_rate5m{model=~"$model"})'),
+        Query(f'max(streamgauge:model_latency_seconds:p95_rate5m{{model=~"$model"}}) and on () {WORKER}'),
         limit=SLOW,
+        span=6,
     ),
+]
+
+STATE = [
     number(
         Words(
             "Listeners ready",
@@ -81,44 +166,29 @@ NOW = [
         ),
         Query("count(streamgauge_listener_ready == 1) or vector(0)"),
         limit=Limit(1, is_floor=True),
+        span=2,
     ),
     number(
         Words("Alerts firing", "Streamgauge's alerts that fire now, whatever their severity."),
         Query('count(ALERTS{alertname=~"Streamgauge.+", alertstate="firing"}) or vector(0)'),
         limit=Limit(1),
+        span=2,
     ),
 ]
 
 ACCURACY = [
     graph(
         Words(
-            "Accuracy",
-            "With Wilson's 95 % interval, and what always predicting the most frequent class would score. "
-            "The alert fires when the upper end of the interval lies below 80 %.",
-            "percentunit",
-            NO_LABELS,
-            "StreamgaugeAccuracyLow",
-        ),
-        Query(f"streamgauge:accuracy:ratio{OF}", "{{model}}"),
-        Query(f"streamgauge:accuracy_wilson_upper:ratio{OF}", "{{model}} upper", dashed=True),
-        Query(f"streamgauge:accuracy_wilson_lower:ratio{OF}", "{{model}} lower", dashed=True),
-        Query(f"streamgauge:accuracy_majority_baseline:ratio{OF}", "{{model}} baseline", dashed=True),
-        limit=LOW,
-        ratio=True,
-        span=12,
-    ),
-    graph(
-        Words(
             "Accuracy by window",
-            "A recent drop shows in the short windows first.",
+            "Of the audit. A recent drop shows in the short windows first, and so does chance: a collapse is told by "
+            "these, a smaller drop by *Evidence of a drop*.",
             "percentunit",
-            NO_LABELS,
-            "StreamgaugeAccuracyLow",
+            NO_AUDIT,
+            "StreamgaugeAccuracyCollapsed",
         ),
-        Query('streamgauge:accuracy:ratio{model=~"$model"}', "{{model}} {{window}}"),
-        limit=LOW,
+        Query(f"streamgauge:audit_accuracy:ratio{MODEL}", "{{model}} {{window}}"),
+        FLOOR,
         ratio=True,
-        span=12,
     ),
     rows(
         Words(
@@ -126,16 +196,21 @@ ACCURACY = [
             "Judged predictions: rows are what the label says, columns what was predicted.",
             "short",
             NO_LABELS,
-            "StreamgaugeAccuracyLow",
+            "StreamgaugeAccuracyBelowFloor",
         ),
         Query(f"sum by (expected, predicted) (streamgauge:judged_predictions:sum{OF})"),
-        [("groupingToMatrix", {"columnField": "predicted", "rowField": "expected", "valueField": "Value"})],
+        [
+            (
+                "groupingToMatrix",
+                {"columnField": "predicted", "rowField": "expected", "valueField": "Value", "emptyValue": "zero"},
+            )
+        ],
     ),
     graph(
         Words("Precision, recall and F1", "By class.", "percentunit", NO_LABELS),
         Query(f"streamgauge:precision:ratio{OF}", "precision {{class}}"),
-        Query(f"streamgauge:recall:ratio{OF}", "recall {{class}}"),
-        Query(f"streamgauge:f1:ratio{OF}", "F1 {{class}}"),
+        Query(f"streamgauge:recall:ratio{OF}", "recall {{class}}", dashed=True),
+        Query(f"streamgauge:f1:ratio{OF}", "F1 {{class}}", dotted=True),
         ratio=True,
     ),
     bars(
@@ -168,15 +243,15 @@ ACCURACY = [
     graph(
         Words(
             "Confidence and accuracy",
-            "How sure the model was of the judged predictions, how sure it is of what it predicts "
-            "now, and how right it is. The alert fires when the first exceeds the interval of accuracy by 10 points.",
+            "How sure the model was of the judged predictions, how sure it is of what it predicts now, and how right "
+            "all labels say that it is. The alert fires when the first exceeds the interval of the last by 10 points.",
             "percentunit",
             NO_LABELS,
             "StreamgaugeConfidenceDiverges",
         ),
         Query(f"streamgauge:judged_confidence:mean{OF}", "{{model}} confidence, judged"),
         Query('streamgauge:confidence:mean_rate5m{model=~"$model"}', "{{model}} confidence, all"),
-        Query(f"streamgauge:accuracy:ratio{OF}", "{{model}} accuracy"),
+        Query(f"streamgauge:accuracy:ratio{OF}", "{{model}} all labels"),
         ratio=True,
     ),
     graph(
@@ -188,51 +263,8 @@ ACCURACY = [
             NO_LABELS,
         ),
         Query(f"ml_model_accuracy{OF}", "{{model}} {{instance}}"),
-        limit=LOW,
         ratio=True,
-    ),
-]
-
-PREDICTIONS = [
-    graph(
-        Words("Requests", "Texts scored and committed a second, by predicted label.", PER_SECOND, NO_TEXTS),
-        Query(
-            'sum by (label) (rate(ml_model_requests_total{model=~"$model", instance=~"$replica"}[$__rate_interval]))',
-            "{{label}}",
-        ),
-        stacked=True,
-    ),
-    graph(
-        Words(
-            "Latency",
-            "From fetch to score: tokenise, queue, infer. The alert is on the 95th percentile.",
-            "s",
-            NO_TEXTS,
-            "StreamgaugeLatencyHigh",
-        ),
-        *(
-            Query(
-                f"histogram_quantile({q}, sum by (le) (rate(ml_model_latency_seconds_bucket"
-                '{model=~"$model", instance=~"$replica"}[$__rate_interval])))',
-                legend,
-            )
-            for q, legend in ((0.5, "median"), (0.95, "95th percentile"), (0.99, "99th percentile"))
-        ),
-        limit=SLOW,
-    ),
-    buckets(
-        Words(
-            "Confidence of predictions",
-            "Probability of the predicted label, of all predictions. A shift means that the "
-            "texts or the model have changed; no label is needed to see it.",
-            "short",
-            NO_TEXTS,
-        ),
-        Query(
-            'sum by (le) (increase(ml_model_confidence_scores_bucket{model=~"$model", instance=~"$replica"}'
-            "[$__rate_interval]))",
-            "{{le}}",
-        ),
+        span=24,
     ),
 ]
 
@@ -247,12 +279,29 @@ LABELS = [
         ),
         Query(f"streamgauge:label_coverage:ratio{OF}", "{{model}}"),
         ratio=True,
-        span=6,
     ),
     graph(
-        Words("Label delay", "Mean time from a prediction to its label.", "s", NO_LABELS),
-        Query(f"streamgauge:label_delay_seconds:mean{OF}", "{{model}}"),
-        span=6,
+        Words(
+            "Label coverage by age",
+            "Share of predictions that have a label by now, by how long ago they were made. If all ages are low, "
+            "labels are missing; if only the young ones are, they are late.",
+            "percentunit",
+            "no predictions yet, or no listener is ready",
+        ),
+        Query(f"streamgauge:label_coverage_by_age:ratio{MODEL}", "{{model}} {{age}}"),
+        ratio=True,
+    ),
+    graph(
+        Words(
+            "Label delay",
+            "Time from a prediction to its label, of those that have one. Quantiles are as fine as the histogram: "
+            "1, 5 and 15 minutes, 1 and 6 hours, 1, 3 and 7 days; below a minute they are a guess.",
+            "s",
+            NO_LABELS,
+        ),
+        Query(f"streamgauge:label_delay_seconds:p50{OF}", "{{model}} median"),
+        Query(f"streamgauge:label_delay_seconds:p90{OF}", "{{model}} 90th percentile"),
+        Query(f"streamgauge:label_delay_seconds:mean{OF}", "{{model}} mean", dashed=True),
     ),
     graph(
         Words(
@@ -263,10 +312,10 @@ LABELS = [
             NO_LABELS,
             "StreamgaugeLabelsUnmatched",
         ),
-        Query('max(streamgauge_labels{age="recent"}) or vector(0)', "received"),
-        Query("streamgauge:waiting_labels:sum or vector(0)", "waiting"),
-        Query("streamgauge:orphan_labels:sum or vector(0)", "orphans"),
-        span=6,
+        Query('max(streamgauge_labels{age="recent"})', "received"),
+        Query("streamgauge:waiting_labels:sum", "waiting"),
+        Query("streamgauge:orphan_labels:sum", "orphans"),
+        span=12,
     ),
     graph(
         Words(
@@ -278,7 +327,7 @@ LABELS = [
             "StreamgaugeLabelsUnmatched",
         ),
         Query(f"sum by (outcome) (streamgauge:prediction_labels:sum{OF})", "{{outcome}}"),
-        Query("sum(streamgauge:feedback_refused:sum) or vector(0)", "unreadable"),
-        span=6,
+        Query("sum(streamgauge:feedback_refused:sum)", "unreadable"),
+        span=12,
     ),
 ]

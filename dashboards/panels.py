@@ -4,22 +4,35 @@ Classic dashboard JSON, which Grafana provisions from files; every panel has a u
 there is nothing to show.
 """
 
-import re
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
 from grafana_foundation_sdk.builders import bargauge, common, dashboard, heatmap, prometheus, stat, table, timeseries
 from grafana_foundation_sdk.cog.builder import Builder
-from grafana_foundation_sdk.models.common import DataSourceRef, GraphThresholdsStyleMode, StackingMode
+from grafana_foundation_sdk.models.common import (
+    DataSourceRef,
+    GraphThresholdsStyleMode,
+    SortOrder,
+    StackingMode,
+    TooltipDisplayMode,
+)
 from grafana_foundation_sdk.models.dashboard import (
     DashboardCursorSync,
     DashboardLinkType,
+    DashboardRangeMapOptions,
     DataTransformerConfig,
     DynamicConfigValue,
+    FieldColorModeId,
+    GridPos,
     Panel,
+    RangeMap,
     Threshold,
     ThresholdsMode,
+    ValueMap,
+    ValueMapping,
+    ValueMappingResult,
     VariableOption,
     VariableRefresh,
     VariableSort,
@@ -27,11 +40,17 @@ from grafana_foundation_sdk.models.dashboard import (
 from grafana_foundation_sdk.models.heatmap import HeatmapColorMode
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
+from dashboards.colors import GREEN, NEUTRAL, SEVERITIES, VARIABLE, VERMILLION, WORDS, colors
+
 DATASOURCE = DataSourceRef(type_val="prometheus", uid="${datasource}")
 RUNBOOKS_UID = "streamgauge-runbooks"
 REFRESH = "5s"
-GREEN, RED = "green", "red"
+COLUMNS = 24
+DASHES = {"dashed": [6, 6], "dotted": [1, 5]}
 PER_SECOND = "suffix:/s"
+WORKER = "count(streamgauge_worker_ready)"
+LISTENER = "count(streamgauge_listener_ready == 1)"
+"""Who would know, for `told_by`: a worker that answers, a listener that shows its numbers."""
 
 P = TypeVar("P", timeseries.Panel, stat.Panel, table.Panel, heatmap.Panel, bargauge.Panel)
 
@@ -41,11 +60,14 @@ Section = tuple[str, Sequence[Builder[Panel]]]
 
 @dataclass(frozen=True)
 class Query:
-    """An expression, and the legend of its series. A dashed line is for what others are compared with."""
+    """An expression, and the legend of its series. A dashed line is for what others are compared with; a dotted one is
+    of the same colour as another.
+    """
 
     expr: str
     legend: str = ""
     dashed: bool = False
+    dotted: bool = False
 
 
 @dataclass(frozen=True)
@@ -67,37 +89,86 @@ class Limit:
     is_floor: bool = False
 
 
+@dataclass(frozen=True)
+class Verdict:
+    """Words instead of a number, for values of `at` and more, up to the next verdict."""
+
+    at: float
+    text: str
+    color: str
+
+
 def graph(
-    words: Words, *queries: Query, limit: Limit | None = None, stacked: bool = False, ratio: bool = False, span: int = 8
+    words: Words,
+    *queries: Query,
+    limit: Limit | None = None,
+    stacked: bool = False,
+    ratio: bool = False,
+    signed: bool = False,
+    shown_to: float | None = None,
+    span: int = 8,
 ) -> timeseries.Panel:
-    """Lines over time; `ratio` fixes the axis to 0 to 1."""
-    panel = _dressed(timeseries.Panel(), words, limit, span, 8).line_width(1).fill_opacity(20 if stacked else 5)
+    """Lines over time; `ratio` fixes the axis to 0 to 1, `signed` shows what is below 0, too. The axis reaches to
+    `shown_to` at least, so that little looks little.
+    """
+    panel = _dressed(timeseries.Panel(), words, limit, span, 8).line_width(2).fill_opacity(20 if stacked else 0)
+    panel.color_scheme(dashboard.FieldColor().mode(FieldColorModeId.PALETTE_CLASSIC_BY_NAME))
+    panel.legend(common.VizLegendOptions().show_legend(True).calcs(["lastNotNull"]))
+    panel.tooltip(common.VizTooltipOptions().mode(TooltipDisplayMode.MULTI).sort(SortOrder.DESCENDING))
     for query, target in zip(queries, _targets(queries), strict=True):
         panel.with_target(target)
-        if query.dashed:
-            style = {"fill": "dash", "dash": [6, 6]}
-            names = re.sub(r"\{\{\w+}}", ".*", query.legend)
-            panel.override_by_regexp(f"/^{names}$/", [DynamicConfigValue("custom.lineStyle", style)])
+        for names, color in colors(query.legend):
+            fixed = {"mode": "fixed", "fixedColor": color}
+            panel.override_by_regexp(names, [DynamicConfigValue("color", fixed)])
+        style = "dashed" if query.dashed else "dotted" if query.dotted else None
+        if style:
+            names = f"/^{VARIABLE.sub('.+', query.legend)}$/"
+            fill = {"fill": "dash" if query.dashed else "dot", "dash": DASHES[style]}
+            panel.override_by_regexp(names, [DynamicConfigValue("custom.lineStyle", fill)])
     if limit:
         panel.thresholds_style(common.GraphThresholdsStyleConfig().mode(GraphThresholdsStyleMode.DASHED))
     if stacked:
         panel.stacking(common.StackingConfig().mode(StackingMode.NORMAL))
-    panel.min(0)
+    if not signed:
+        panel.min(0)
     if ratio:
         panel.max(1)
+    if shown_to:
+        panel.axis_soft_max(shown_to)
+        if signed:
+            panel.axis_soft_min(-shown_to)
     return panel
 
 
-def number(words: Words, query: Query, *, limit: Limit | None = None) -> stat.Panel:
-    """The value of now, large."""
-    panel = _dressed(stat.Panel(), words, limit, 4, 4)
-    return panel.reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"])).with_target(_targets([query])[0])
+def number(
+    words: Words, *queries: Query, limit: Limit | None = None, verdicts: Sequence[Verdict] = (), span: int = 4
+) -> stat.Panel:
+    """The value of now, large, or the verdict on it."""
+    panel = _dressed(stat.Panel(), words, limit, span, 4).reduce_options(
+        common.ReduceDataOptions().calcs(["lastNotNull"])
+    )
+    for target in _targets(queries, instant=True):
+        panel.with_target(target)
+    return panel.mappings(_ranges(verdicts)) if verdicts else panel
+
+
+def _ranges(verdicts: Sequence[Verdict]) -> list[ValueMapping]:
+    """The highest first: of two ranges that share an edge, Grafana takes the first."""
+    ranges: list[ValueMapping] = []
+    to = None
+    for index, verdict in enumerate(sorted(verdicts, key=lambda verdict: -verdict.at)):
+        result = ValueMappingResult(verdict.text, verdict.color, index=index)
+        ranges.append(RangeMap(DashboardRangeMapOptions(verdict.at, to, result)))
+        to = verdict.at
+    return ranges
 
 
 def bars(words: Words, query: Query, *, span: int = 8) -> bargauge.Panel:
-    """One bar a series, with the value of now."""
+    """One bar a series, with the value of now. What is measured has one colour, since no value is bad by itself."""
     panel = _dressed(bargauge.Panel(), words, None, span, 8).min(0).max(1)
-    return panel.reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"])).with_target(_targets([query])[0])
+    panel.color_scheme(dashboard.FieldColor().mode(FieldColorModeId.FIXED).fixed_color(WORDS["all labels"]))
+    [target] = _targets([query], instant=True)
+    return panel.reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"])).with_target(target)
 
 
 def buckets(words: Words, query: Query, *, span: int = 8) -> heatmap.Panel:
@@ -110,25 +181,42 @@ def buckets(words: Words, query: Query, *, span: int = 8) -> heatmap.Panel:
 def rows(
     words: Words, query: Query, transformations: Sequence[tuple[str, object]] = (), *, span: int = 8
 ) -> table.Panel:
-    """A table of the labels and values of now."""
+    """A table of the labels and values of now; a severity has its colour."""
     target = prometheus.Dataquery().expr(query.expr).instant().format(PromQueryFormat.TABLE).ref_id("A")
     configured = [DataTransformerConfig(id_val=name, options=options) for name, options in transformations]
-    return _dressed(table.Panel(), words, None, span, 8).with_target(target).transformations(configured)
+    panel = _dressed(table.Panel(), words, None, span, 8).with_target(target).transformations(configured)
+    severities = {name: ValueMappingResult(name, color) for name, color in SEVERITIES.items()}
+    cell = DynamicConfigValue("custom.cellOptions", {"type": "color-text"})
+    return panel.override_by_name("severity", [DynamicConfigValue("mappings", [ValueMap(severities)]), cell])
 
 
-def _targets(queries: Sequence[Query]) -> list[prometheus.Dataquery]:
-    return [
-        prometheus.Dataquery().expr(query.expr).legend_format(query.legend).range().ref_id(letter)
-        for query, letter in zip(queries, "ABCDEFGH", strict=False)
-    ]
+def told_by(somebody: str, expr: str) -> str:
+    """`expr`, or 0 where it has no series; nothing at all where `somebody`, who would know, has none."""
+    return f"({expr} or vector(0)) and on () {somebody}"
+
+
+def _targets(queries: Sequence[Query], *, instant: bool = False) -> list[prometheus.Dataquery]:
+    """Over the time shown, or `instant`: of now alone. The last value of a range may be half an hour old."""
+    targets = []
+    for query, letter in zip(queries, "ABCDEFGH", strict=False):
+        target = prometheus.Dataquery().expr(_one_series(query)).legend_format(query.legend).ref_id(letter)
+        targets.append(target.instant() if instant else target.range())
+    return targets
+
+
+def _one_series(query: Query) -> str:
+    """`a or b` gives two series over time where a has a name and b has none: a legend without a variable names one."""
+    if " or " not in query.expr or VARIABLE.search(query.legend):
+        return query.expr
+    return f"max({query.expr})"
 
 
 def _dressed(panel: P, words: Words, limit: Limit | None, span: int, height: int) -> P:
     panel.title(words.title).description(words.description).unit(words.unit).no_value(words.empty)
     panel.datasource(DATASOURCE).span(span).height(height)
-    steps = [Threshold(None, GREEN)]
+    steps = [Threshold(None, NEUTRAL)]
     if limit:
-        first, beyond = (RED, GREEN) if limit.is_floor else (GREEN, RED)
+        first, beyond = (VERMILLION, GREEN) if limit.is_floor else (GREEN, VERMILLION)
         steps = [Threshold(None, first), Threshold(limit.at, beyond)]
     panel.thresholds(dashboard.ThresholdsConfig().mode(ThresholdsMode.ABSOLUTE).steps(steps))
     if words.runbook:
@@ -154,10 +242,15 @@ def board(title: str, uid: str, description: str) -> dashboard.Dashboard:
     )
 
 
-def firing_alerts() -> dashboard.AnnotationQuery:
-    """What was firing, as marks on all graphs."""
-    marks = dashboard.AnnotationQuery().name("Alerts").datasource(DATASOURCE).enable(True).icon_color(RED)
-    marks.expr('ALERTS{alertname=~"Streamgauge.+", alertstate="firing"}').step("15s")
+def firing_alerts() -> list[dashboard.AnnotationQuery]:
+    """What was firing, as marks on all graphs, a colour a severity."""
+    return [_marks(severity, color) for severity, color in SEVERITIES.items()]
+
+
+def _marks(severity: str, color: str) -> dashboard.AnnotationQuery:
+    marks = dashboard.AnnotationQuery().name(f"Alerts: {severity}").datasource(DATASOURCE).enable(True)
+    marks.icon_color(color).step("15s")
+    marks.expr(f'ALERTS{{alertname=~"Streamgauge.+", alertstate="firing", severity="{severity}"}}')
     return marks.title_format("{{alertname}}").text_format("{{severity}}").tag_keys("severity,model")
 
 
@@ -192,12 +285,35 @@ def window() -> dashboard.CustomVariable:
     )
 
 
-def fill(target: dashboard.Dashboard, sections: Sequence[Section]) -> dashboard.Dashboard:
-    """Rows of panels, with ids that stay the same as long as their order does."""
-    number_of_panels = 0
+def fill(
+    target: dashboard.Dashboard, sections: Sequence[Section], collapsed: Sequence[Section] = ()
+) -> dashboard.Dashboard:
+    """Rows of panels, with ids that stay the same as long as their order does; the last rows are opened by a click."""
+    numbers, row_numbers = itertools.count(1), itertools.count(1001)
+    y = 0
     for title, panels in sections:
-        target.with_row(dashboard.Row(title))
+        target.with_row(dashboard.Row(title).id(next(row_numbers)).grid_pos(GridPos(x=0, y=y, w=COLUMNS, h=1)))
+        y = _place(panels, y + 1)
         for panel in panels:
-            number_of_panels += 1
-            target.with_panel(panel.id(number_of_panels))  # type: ignore[attr-defined]
+            target.with_panel(panel.id(next(numbers)))  # type: ignore[attr-defined]
+    for title, panels in collapsed:
+        row = dashboard.Row(title).id(next(row_numbers)).grid_pos(GridPos(x=0, y=y, w=COLUMNS, h=1)).collapsed(True)
+        y += 1
+        _place(panels, y)
+        for panel in panels:
+            row.with_panel(panel.id(next(numbers)))  # type: ignore[attr-defined]
+        target.with_row(row)
     return target
+
+
+def _place(panels: Sequence[Builder[Panel]], y: int) -> int:
+    """Give each panel its place from left to right, and say where the next row begins."""
+    x = height = 0
+    for panel in panels:
+        at = panel.build().grid_pos
+        assert at, "a panel has a size"
+        if x + at.w > COLUMNS:
+            x, y, height = 0, y + height, 0
+        at.x, at.y = x, y
+        x, height = x + at.w, max(height, at.h)
+    return y + height

@@ -28,7 +28,12 @@ class Panel:
         return f"{self.board}: {self.json['title']}"
 
 
-PANELS = [Panel(board["title"], panel) for board in BOARDS for panel in board["panels"] if panel["type"] != "row"]
+def flat(board: dict[str, Any]) -> list[dict[str, Any]]:
+    """Rows and panels in the order in which they are read; those of a collapsed row stand in it."""
+    return [one for panel in board["panels"] for one in (panel, *(panel.get("panels") or []))]
+
+
+PANELS = [Panel(board["title"], panel) for board in BOARDS for panel in flat(board) if panel["type"] != "row"]
 
 
 def expressions(panel: Panel) -> list[str]:
@@ -51,3 +56,17 @@ def names_in(exprs: Iterable[str]) -> set[str]:
         bare = re.sub(r"\{[^}]*}|\[[^]]*]|\b(?:by|on|without|ignoring|group_left|group_right)\s*\([^)]*\)", "", bare)
         found |= set(re.findall(r"\b(?:streamgauge[:_]|ml_model_|process_|up\b|ALERTS\b)[\w:]*", bare))
     return found
+
+
+def overridden(panel: dict[str, Any], name: str, key: str) -> Any:
+    """What a panel's overrides say of the series of this name, None where they do not."""
+    found = None
+    for override in panel["fieldConfig"]["overrides"]:
+        if override["matcher"]["id"] == "byRegexp" and re.search(override["matcher"]["options"].strip("/"), name):
+            found = next((one["value"] for one in override["properties"] if one["id"] == key), found)
+    return found
+
+
+def named(legend: str, labels: dict[str, str]) -> str:
+    """The name that a legend gives to a series."""
+    return re.sub(r"\{\{(\w+)}}", lambda variable: labels.get(variable[1], ""), legend)

@@ -11,8 +11,9 @@ import pytest
 import yaml
 
 from dashboards.build import FOLDER, generated
+from dashboards.colors import SEVERITIES
 from dashboards.metrics_table import exported_names
-from tests.dashboards.reading import BOARDS, PANELS, Panel, expressions, names_in, substituted
+from tests.dashboards.reading import BOARDS, PANELS, Panel, expressions, flat, names_in, substituted
 
 RULES = [
     rule
@@ -35,37 +36,42 @@ def test_what_is_committed_is_what_is_generated(path: Path) -> None:
 
 @pytest.mark.parametrize("board", BOARDS, ids=lambda board: board["uid"])
 def test_a_dashboard_is_live_and_not_to_be_edited(board: dict[str, Any]) -> None:
-    """Refreshed with each scrape, edited in code alone; its panels' ids and titles are unique; it has its variables."""
+    """Refreshed with each scrape, edited in code alone; ids and titles are unique; its variables are used."""
     assert (board["refresh"], board["editable"], board["schemaVersion"] <= 42) == ("5s", False, True)
-    own = [panel for panel in PANELS if panel.board == board["title"]]
-    for key in ("id", "title"):
-        assert len({panel.json[key] for panel in own}) == len(own)
+    own = flat(board)
+    assert len({panel["id"] for panel in own}) == len(own)
+    panels = [panel["title"] for panel in own if panel["type"] != "row"]
+    assert len(set(panels)) == len(panels)
     variables = {variable["name"] for variable in board["templating"].get("list", [])}
     used = set(re.findall(r"\$\{?([a-z]+)", json.dumps(board["panels"])))
-    assert used <= variables
-    assert not variables or {"datasource", "model", "replica"} <= variables
+    assert used == variables
 
 
 @pytest.mark.parametrize("board", [board for board in BOARDS if board["templating"]], ids=lambda board: board["uid"])
 def test_alerts_are_marked_on_the_graphs(board: dict[str, Any]) -> None:
-    """Wherever there are graphs, by a query that takes in each alert of ours."""
-    [marks] = board["annotations"]["list"]
-    assert (marks["enable"], marks["datasource"]["uid"]) == (True, "${datasource}")
-    pattern = re.search(r'ALERTS\{alertname=~"(.+?)", alertstate="firing"}', marks["expr"])
-    assert pattern
-    assert all(re.fullmatch(pattern[1], alert) for alert in ALERTS)
+    """Wherever there are graphs, by queries that take in each alert of ours, a colour a severity."""
+    severities = set()
+    for marks in board["annotations"]["list"]:
+        assert (marks["enable"], marks["datasource"]["uid"]) == (True, "${datasource}")
+        matched = re.search(r'ALERTS\{alertname=~"(.+?)", alertstate="firing", severity="(.+)"}', marks["expr"])
+        assert matched
+        assert all(re.fullmatch(matched[1], alert) for alert in ALERTS)
+        assert marks["iconColor"] == SEVERITIES[matched[2]]
+        severities.add(matched[2])
+    assert severities == {rule["labels"]["severity"] for rule in RULES if "alert" in rule}
 
 
 @pytest.mark.parametrize("board", BOARDS, ids=lambda board: board["uid"])
 def test_panels_do_not_overlap(board: dict[str, Any]) -> None:
-    """Each has its own place on the grid of 24 columns."""
-    cells: set[tuple[int, int]] = set()
-    for panel in board["panels"]:
-        at = panel["gridPos"]
-        own = {(x, y) for x in range(at["x"], at["x"] + at["w"]) for y in range(at["y"], at["y"] + at["h"])}
-        assert own.isdisjoint(cells), panel["title"]
-        assert max(x for x, _y in own) < 24
-        cells |= own
+    """Each has its own place on the grid of 24 columns, also when a row is opened."""
+    for panels in (board["panels"], *(row["panels"] for row in board["panels"] if row.get("panels"))):
+        cells: set[tuple[int, int]] = set()
+        for panel in panels:
+            at = panel["gridPos"]
+            own = {(x, y) for x in range(at["x"], at["x"] + at["w"]) for y in range(at["y"], at["y"] + at["h"])}
+            assert own.isdisjoint(cells), panel["title"]
+            assert max(x for x, _y in own) < 24
+            cells |= own
 
 
 @each_panel
@@ -79,6 +85,18 @@ def test_a_panel_explains_itself(panel: Panel) -> None:
     assert defaults["noValue"]
     assert panel.json["datasource"] == {"type": "prometheus", "uid": "${datasource}"}
     assert expressions(panel)
+
+
+@each_panel
+def test_nothing_is_zero_because_nobody_answers(panel: Panel) -> None:
+    """0 is added only where somebody who would know answers, or where Prometheus itself counts who does; a number of
+    now is asked for now, since the last one of a range may be old.
+    """
+    for target in panel.json.get("targets", []):
+        assert target.get("instant", False) is (panel.json["type"] in ("stat", "bargauge", "table"))
+        if "vector(0)" in target["expr"]:
+            counts = re.match(r"max\(count\((up|ALERTS|streamgauge_listener_ready)\b", target["expr"])
+            assert counts or re.search(r"or vector\(0\)\) and on \(\) count\(", target["expr"])
 
 
 @each_panel

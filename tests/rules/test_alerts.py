@@ -14,6 +14,7 @@ from worker.settings import WorkerSettings
 TESTS = Path(__file__).parent
 DASHBOARDS = TESTS.parents[1] / "dashboards"
 RUNBOOKS = (DASHBOARDS / "runbooks.md").read_text()
+PAGE = (DASHBOARDS / "consoles" / "runbooks.html").read_text()
 ALERTS: dict[str, dict[str, Any]] = {
     rule["alert"]: rule
     for group in yaml.safe_load((DASHBOARDS / "rules" / "alerts.yml").read_text())["groups"]
@@ -32,10 +33,17 @@ def test_an_alert_tells_how_bad_it_is_and_what_to_do(name: str) -> None:
     rule = ALERTS[name]
     assert rule["labels"]["severity"] in ("critical", "warning")
     assert "$value" in rule["annotations"]["summary"]
-    assert rule["annotations"]["runbook"] == f"dashboards/runbooks.md#{name.lower()}"
+    assert rule["annotations"]["runbook"] == f"{{{{ $externalURL }}}}/consoles/runbooks.html#{name.lower()}"
+    assert f'<section id="{name.lower()}">\n<h2>{name}</h2>' in PAGE
     section = RUNBOOKS.partition(f"## {name}\n")[2].partition("\n## ")[0]
     assert "**Means:**" in section
     assert re.search(r"\*\*(Look at, do:|Do:)\*\*", section)
+
+
+def test_the_page_of_runbooks_is_no_template() -> None:
+    """Prometheus would carry out what stands in double braces; a link on the page leads to the page."""
+    assert "{{" not in PAGE
+    assert all(target.startswith("#") for target in re.findall(r'href="([^"]*)"', PAGE))
 
 
 @pytest.mark.parametrize("name", ALERTS)

@@ -2,6 +2,7 @@
 
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from tests.truth import DAY_MS, Labelled, Record, Scored
 
 NOW_MS = 1_800_000_012_345
 CLASSES = ("NEGATIVE", "NEUTRAL", "POSITIVE")
-PREDICTIONS, LABELLED = 400, 300
+PREDICTIONS, LABELLED, AUDITED = 400, 300, 40
 
 
 def scored(count: int) -> list[Scored]:
@@ -27,12 +28,14 @@ def scored(count: int) -> list[Scored]:
     return found
 
 
-def expected_rules(judged: list[Scored], truth: list[str]) -> dict[str, float]:
-    """What the rules must give, by the expression that asks for it; as others compute it."""
+def expected_rules(judged: list[Scored], truth: list[str], confidence: float) -> dict[str, float]:
+    """What the rules must give, by the expression that asks for it; as others compute it. `confidence`: mean of all."""
     predicted = [prediction.label for prediction in judged]
     probabilities = np.array([[prediction.scores[name] for name in CLASSES] for prediction in judged])
     right = np.array([expected == label for expected, label in zip(truth, predicted, strict=True)])
     lower, upper = proportion_confint(right.sum(), len(right), alpha=0.05, method="wilson")
+    audited = right[:AUDITED]
+    audit_lower, audit_upper = proportion_confint(audited.sum(), AUDITED, alpha=0.05, method="wilson")
     baseline = DummyClassifier(strategy="most_frequent").fit(np.zeros((len(truth), 1)), truth)
     bins = np.digitize(probabilities.max(axis=1), np.linspace(0.1, 0.9, 9))
     gaps = [abs((probabilities.max(axis=1) - right)[bins == number].sum()) for number in range(10)]
@@ -46,6 +49,12 @@ def expected_rules(judged: list[Scored], truth: list[str]) -> dict[str, float]:
         "calibration_error:ratio": sum(gaps) / len(truth),
         "label_coverage:ratio": LABELLED / PREDICTIONS,
         "label_delay_seconds:mean": 4.0,
+        "audit_samples:max": AUDITED,
+        "audit_accuracy:ratio": audited.mean(),
+        "audit_accuracy_wilson_lower:ratio": audit_lower,
+        "audit_accuracy_wilson_upper:ratio": audit_upper,
+        # No bin has labels enough to be calibrated by the audit.
+        "estimated_accuracy:ratio": confidence,
     }
     rules = {f'streamgauge:{name}{{window="1h"}}': n for name, n in found.items()}
     scores = precision_recall_fscore_support(truth, predicted, labels=CLASSES)
@@ -57,7 +66,9 @@ def expected_rules(judged: list[Scored], truth: list[str]) -> dict[str, float]:
 
 @needs_promtool
 def test_the_rules_agree_with_scikit_learn_and_statsmodels(tmp_path: Path) -> None:
-    """Accuracy, its interval, precision, recall, F1, baseline, Brier score and calibration error, to 1e-5."""
+    """Accuracy of all labels and of the audit, their intervals, the estimate without labels, precision, recall, F1,
+    baseline, Brier score and calibration error, to 1e-5.
+    """
     dice = random.Random(2)
     predictions = scored(PREDICTIONS)
     judged = predictions[:LABELLED]
@@ -67,7 +78,9 @@ def test_the_rules_agree_with_scikit_learn_and_statsmodels(tmp_path: Path) -> No
         for offset, (prediction, label) in enumerate(zip(judged, truth, strict=True))
     ]
     replica = Replica(tmp_path / "listener.sqlite", NOW_MS, 7 * DAY_MS)
-    records: list[Record] = [*predictions, *labels]
+    audited = [replace(prediction, is_audited=True) for prediction in predictions[:AUDITED]]
+    records: list[Record] = [*predictions, *audited, *labels]
+    confidence = sum(max(prediction.scores.values()) for prediction in predictions) / PREDICTIONS
     replica.apply(records, NOW_MS)
     series = [
         {"series": sample.name + json_labels(sample.labels), "values": repr(sample.value)}
@@ -81,11 +94,13 @@ def test_the_rules_agree_with_scikit_learn_and_statsmodels(tmp_path: Path) -> No
             "eval_time": "0m",
             "exp_samples": [{"labels": json_labels({"model": "m@1", **_own_labels(expression)}), "value": 1}],
         }
-        for expression, n in ((expression, float(n)) for expression, n in expected_rules(judged, truth).items())
+        for expression, n in (
+            (expression, float(n)) for expression, n in expected_rules(judged, truth, confidence).items()
+        )
     ]
-    assert len(questions) == 18
+    assert len(questions) == 23
     test = {
-        "rule_files": [str(RULES / "recording.yml")],
+        "rule_files": [str(RULES / "recording.yml"), str(RULES / "audit.yml")],
         "evaluation_interval": "1m",
         "tests": [{"interval": "1m", "input_series": series, "promql_expr_test": questions}],
     }

@@ -3,6 +3,7 @@
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -39,13 +40,14 @@ def test_rules_give_what_was_worked_out_by_hand(path: Path) -> None:
 
 def test_recording_rules_read_what_the_listener_exports(tmp_path: Path) -> None:
     """Each series that a recording rule reads has its name in the listener's metrics, or is recorded itself."""
-    replica = Replica(tmp_path / "listener.sqlite", 3_600_000, 3_600_000)
-    records: list[Record] = [Scored("a", 0, 0, 3_600_000, "x", {"x": 1.0}), Labelled("a", 0, 0, 3_600_000, "x")]
-    replica.apply(records, 3_600_000)
+    replica = Replica(tmp_path / "listener.sqlite", 7_200_000, 7_200_000)
+    scored = Scored("a", 0, 0, 60_000, "x", {"x": 1.0})
+    records: list[Record] = [scored, replace(scored, is_audited=True), Labelled("a", 0, 0, 60_000, "x")]
+    replica.apply(records, 7_200_000)
     replica.store.close()
     exported = {sample.name for metric in replica.registry.collect() for sample in metric.samples}
-    rules = (RULES / "recording.yml").read_text()
+    rules = "".join((RULES / name).read_text() for name in ("recording.yml", "audit.yml"))
     recorded = set(re.findall(r"record: (\S+)", rules))
     read = set(re.findall(r"\b(?:streamgauge|ml_model)[\w:]+", rules.replace("name: streamgauge-", "")))
-    assert len(recorded) > 20
+    assert len(recorded) > 40
     assert read <= exported | recorded

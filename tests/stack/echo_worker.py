@@ -2,9 +2,10 @@
 
 import asyncio
 
+from streamgauge.http import serve_http
 from streamgauge.lifecycle import run
 from streamgauge.settings import KafkaSettings, LogSettings, TopicSettings, load
-from streamgauge.telemetry import serve_http, service_registry, set_up_logging
+from streamgauge.telemetry import service_registry, set_up_logging
 from tests.echo import EchoModel
 from worker.service import Worker
 from worker.settings import WorkerSettings

@@ -23,6 +23,9 @@ from tests.stack.running import Prometheus
 
 PROJECT = "streamgauge-test"
 FILES = "docker-compose.yml tests/stack/standins.yml"
+THREE_BROKERS = (
+    "docker-compose.yml infra/compose/three-brokers.yml tests/stack/standins.yml tests/stack/standins-brokers.yml"
+)
 IMAGE = "streamgauge:standin"
 KAFKA_IMAGE = "streamgauge-standin-kafka:4.4.0"
 MAX_ADDED_BYTES = 350 * 10**6
@@ -56,27 +59,34 @@ async def main():
 
 asyncio.run(main())
 """
-"""Run in a container: how many texts are in the input, how many have a result, how many results one has at most."""
+"""Run in a container, when all is over."""
 
 
 class Stack:
     """The stack on an engine, as a user has it."""
 
-    def __init__(self, engine: Engine) -> None:
-        self.engine = engine
+    def __init__(self, engine: Engine, files: str = FILES) -> None:
+        self.engine, self._files = engine, files
         self.words = [*(compose_command() or []), "--project-name", PROJECT]
 
     def make(self, *arguments: str) -> str:
         """A target of the Makefile; returns what it printed."""
         compose = f"COMPOSE={' '.join(self.words)}"
-        return self.engine.run("make", "--silent", *arguments, compose, f"FILES={FILES}").stdout
+        return self.engine.run(
+            "make", "--silent", "--no-print-directory", *arguments, compose, f"FILES={self._files}"
+        ).stdout
 
     def compose(self, *arguments: str, stdin: str | None = None) -> str:
-        files = [word for name in FILES.split() for word in ("--file", name)]
+        files = [word for name in self._files.split() for word in ("--file", name)]
         return self.engine.run(*self.words, *files, *arguments, stdin=stdin).stdout
 
     def containers(self, service: str) -> list[str]:
         return self.compose("ps", "--quiet", service).split()
+
+    def counted(self) -> tuple[int, ...]:
+        """How many texts are in the input, how many have a result, how many results one has at most."""
+        program = ["/opt/streamgauge/bin/python", "-"]
+        return tuple(map(int, self.compose("exec", "-T", "listener", *program, stdin=COUNT).split()))
 
     def inspect(self, container: str) -> Any:
         return json.loads(self.engine.docker("inspect", container))[0]
@@ -170,10 +180,7 @@ async def test_three_workers_share_the_load_and_losing_two_loses_nothing(stack: 
         stack.engine.docker("stop", "--time", "30", stopped)
         assert stack.inspect(stopped)["State"]["ExitCode"] == 0
         await prometheus.becomes(up, 1)
-    counted = await asyncio.to_thread(
-        stack.compose, "exec", "-T", "listener", "/opt/streamgauge/bin/python", "-", stdin=COUNT
-    )
-    published, with_result, most = map(int, counted.split())
+    published, with_result, most = await asyncio.to_thread(stack.counted)
     assert (with_result, most) == (published, 1)
     assert published > TEXTS
     stack.compose("exec", "-T", "listener", "streamgauge", "reconcile")
@@ -225,3 +232,17 @@ def test_down_leaves_nothing(stack: Stack) -> None:
     assert [stack.engine.docker(*what, *own) for what in (["ps", "--all"], ["volume", "ls"], ["network", "ls"])] == [
         ""
     ] * 3
+
+
+def test_three_brokers_bear_the_loss_of_one(engine: Engine, stack: Stack) -> None:
+    """The override file, started as it is; one broker is killed while texts come in, and each has one result."""
+    three = Stack(engine, THREE_BROKERS)
+    try:
+        three.compose("up", "--detach", "--wait", "worker", "listener", "kafka-2", "kafka-3")
+        produce = ["exec", "-T", "listener", "streamgauge", "produce"]
+        three.compose(*produce, stdin="a fine film\n" * TEXTS)
+        engine.docker("kill", *three.containers("kafka-2"))
+        three.compose(*produce, stdin="a dull film\n" * TEXTS)
+        assert three.counted() == (2 * TEXTS, 2 * TEXTS, 1)
+    finally:
+        three.make("down", "ARGS=--volumes")

@@ -6,13 +6,11 @@ import shutil
 import subprocess
 import sys
 import tomllib
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from packaging.requirements import Requirement
 
 from feedback_listener.settings import ListenerSettings
 from streamgauge.settings import KafkaSettings, LogSettings, TopicSettings
@@ -102,43 +100,6 @@ def test_every_service_has_bounds_and_a_health_check() -> None:
         assert not [key for key in service.get("environment", {}) if re.search("PASSWORD|SECRET|TOKEN", key)], name
 
 
-def normalised(name: str) -> str:
-    return re.sub(r"[-_.]+", "-", name).lower()
-
-
-def pinned(path: Path) -> dict[str, str]:
-    """Versions by name, of those lines of a file of requirements that concern Linux."""
-    lines = re.findall(r"^([\w.-]+)==([^ \\\n]+)(.*)$", path.read_text(), re.MULTILINE)
-    return {
-        normalised(name): version for name, version, marker in lines if not re.search("== '(win32|emscripten)'", marker)
-    }
-
-
-def needed(wanted: Requirement, found: set[str]) -> set[str]:
-    """A distribution and all that it needs, as it is installed here, by name."""
-    found.add(normalised(wanted.name))
-    for requirement in map(Requirement, metadata.requires(wanted.name) or []):
-        marker = requirement.marker
-        taken = marker is None or any(marker.evaluate({"extra": extra}) for extra in ["", *wanted.extras])
-        if taken and normalised(requirement.name) not in found:
-            needed(requirement, found)
-    return found
-
-
-def test_the_image_installs_what_the_constraints_say() -> None:
-    """The same versions, all that is needed and nothing more, each with hashes; `make lock` writes it."""
-    constraints = pinned(ROOT / "constraints.txt")
-    run_time, build = (pinned(INFRA / "docker" / name) for name in ("requirements.txt", "requirements-build.txt"))
-    of_an_editable_installation = {"streamgauge", "editables"}
-    assert set(run_time) == needed(Requirement("streamgauge"), set()) - of_an_editable_installation
-    assert {name: constraints[name] for name in run_time} == run_time
-    assert {name: constraints.get(name, version) for name, version in build.items()} == build
-    for name in ("requirements.txt", "requirements-build.txt"):
-        text = (INFRA / "docker" / name).read_text()
-        assert "://" not in text
-        assert all("--hash=sha256:" in part for part in re.split(r"^\S+==", text, flags=re.MULTILINE)[1:])
-
-
 def test_the_image_has_the_version_of_the_project() -> None:
     """In its label, in its name, and with a section of the changelog."""
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
@@ -190,6 +151,20 @@ def test_what_the_stack_mounts_and_sets_exists() -> None:
         assert (ROOT / re.sub(r"\$\{\w+:-(.*)}", r"\1", secret["file"])).exists()
 
 
+@pytest.mark.parametrize(("name", "port"), [("prometheus", 9090), ("alertmanager", 9093)])
+def test_links_in_alerts_lead_to_published_addresses(name: str, port: int) -> None:
+    """They begin with the external URL: without one, with the container's own name, which no browser knows."""
+    assert f"--web.external-url=http://localhost:{port}" in SERVICES[name]["command"]
+    assert f"127.0.0.1:{port}:{port}" in SERVICES[name]["ports"]
+
+
+def test_prometheus_serves_the_runbooks() -> None:
+    """Their folder is mounted where Prometheus looks for console templates."""
+    prometheus = SERVICES["prometheus"]
+    [folder] = [word.split("=")[1] for word in prometheus["command"] if word.startswith("--web.console.templates=")]
+    assert f"./dashboards/consoles:{folder}:ro" in prometheus["volumes"]
+
+
 def test_prometheus_scrapes_services_of_the_stack() -> None:
     """Every 5 s, replicas found by DNS; the names are services, and the jobs those that rules and dashboards know."""
     config = yaml.safe_load(PROMETHEUS.read_text())
@@ -222,7 +197,7 @@ def test_alerts_that_silence_others_exist() -> None:
     rules = yaml.safe_load(ALERTMANAGER.read_text())["inhibit_rules"]
     assert rules
     for rule in rules:
-        [source], [target] = rule["source_matchers"], rule["target_matchers"]
+        source, target = rule["source_matchers"][0], rule["target_matchers"][0]
         pattern = re.compile(re.sub(r'alertname=~?"(.*)"', r"\1", target))
         assert source.split('"')[1] in ALERTS
         silenced = {name for name in ALERTS if pattern.fullmatch(name)}
