@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, TypeVar
 import structlog
 from aiokafka.errors import KafkaError
 
+from streamgauge.denials import leaves, most_telling
 from streamgauge.errors import Stopped, StreamgaugeError
 
 log = structlog.get_logger(__name__)
@@ -104,6 +105,9 @@ async def _with_signals(
     def on_signal(number: signal.Signals) -> None:
         log.info("service.stopping", signal=number.name)
         loop.remove_signal_handler(number)
+        if number is signal.SIGTERM:
+            # What runs in a container as process 1 gets no signal that has no handler.
+            signal.signal(number, lambda *_: os._exit(128 + number))
         received.append(number)
         stop.set()
         if grace_s is not None:
@@ -125,7 +129,7 @@ async def _with_named_errors(working: asyncio.Task[None]) -> None:
     try:
         await working
     except* KafkaError as group:
-        raise StreamgaugeError(f"Kafka: {_leaf(group)!r}") from group
+        raise StreamgaugeError(f"Kafka: {most_telling(group)!r}") from group
 
 
 def _only_expected(group: BaseExceptionGroup[BaseException]) -> StreamgaugeError | None:
@@ -133,10 +137,6 @@ def _only_expected(group: BaseExceptionGroup[BaseException]) -> StreamgaugeError
     expected, unexpected = group.split(StreamgaugeError)
     if unexpected is not None or expected is None:
         return None
-    first = _leaf(expected)
+    first = next(leaves(expected))
     assert isinstance(first, StreamgaugeError)
     return first
-
-
-def _leaf(error: BaseException) -> BaseException:
-    return _leaf(error.exceptions[0]) if isinstance(error, BaseExceptionGroup) else error

@@ -14,6 +14,7 @@ from streamgauge.events import (
     TextSubmitted,
     encode,
 )
+from streamgauge.unpacking import Unread
 from worker.dead_letters import first_position
 from worker.outcomes import Accepted, InputRecord, Refused
 
@@ -65,6 +66,8 @@ def _own_id(raw: bytes) -> str:
 def _unframed(value: bytes | None) -> bytes:
     if value is None:
         raise _Refusal(Reason.NULL_VALUE, "the value is null")
+    if isinstance(value, Unread):
+        raise _Refusal(Reason.UNREADABLE, "it came in a batch that is broken, or is too large when it is unpacked")
     if value.startswith(b"\0"):
         raise _Refusal(Reason.SCHEMA_FRAMING, "the value starts with a zero byte, as a schema registry's framing does")
     return value

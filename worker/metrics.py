@@ -2,10 +2,12 @@
 
 from bisect import bisect_left
 from collections import Counter as CountOf
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
+from prometheus_client.metrics_core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 from streamgauge.events import Reason
 from worker.outcomes import ModelIdentity
@@ -39,11 +41,83 @@ class ModelMetrics(NamedTuple):
     confidence: Histogram
 
 
+class Lag(NamedTuple):
+    """What a worker has still to do in an input partition; None where it is not known."""
+
+    partition: int
+    records: int | None
+    seconds: float | None
+    end_offset: int | None
+
+
+class LagCollector(Collector):
+    """Lag as `read` tells it at each scrape: what is not known is absent, and never 0."""
+
+    def __init__(self) -> None:
+        self.read: Callable[[], Iterable[Lag]] = tuple
+
+    def describe(self) -> Iterator[Metric]:
+        """The names, for who asks for some only."""
+        return self.collect()
+
+    def collect(self) -> Iterator[Metric]:
+        records = GaugeMetricFamily(
+            "streamgauge_lag_records",
+            "Records not yet committed, by input partition; absent while no broker answers.",
+            labels=["partition"],
+        )
+        seconds = GaugeMetricFamily(
+            "streamgauge_lag_seconds",
+            "Age of the oldest record fetched and not yet committed, by input partition; 0 when there is none, absent "
+            "when there is none and no broker answers.",
+            labels=["partition"],
+        )
+        end_offset = GaugeMetricFamily(
+            "streamgauge_input_end_offset",
+            "Offset after the last record of an input partition that this worker reads: its rate is what arrives, "
+            "markers of transactions included. Absent while no broker answers.",
+            labels=["partition"],
+        )
+        for lag in self.read():
+            for family, value in ((records, lag.records), (seconds, lag.seconds), (end_offset, lag.end_offset)):
+                if value is not None:
+                    family.add_metric([str(lag.partition)], value)
+        yield from (records, seconds, end_offset)
+
+
+class PartitionsCollector(Collector):
+    """How many partitions the input topic has, and how many of them are owned, as `read` tells at each scrape."""
+
+    def __init__(self) -> None:
+        self.read: Callable[[], tuple[int, int] | None] = lambda: None
+
+    def describe(self) -> Iterator[Metric]:
+        """The names, for who asks for some only."""
+        return self.collect()
+
+    def collect(self) -> Iterator[Metric]:
+        exist = GaugeMetricFamily(
+            "streamgauge_input_partitions", "Partitions of the input topic; absent while no broker answers."
+        )
+        owned = GaugeMetricFamily(
+            "streamgauge_partitions_owned", "Input partitions fenced and being read; absent while no broker answers."
+        )
+        if known := self.read():
+            for family, n in zip((exist, owned), known, strict=True):
+                family.add_metric((), n)
+        yield from (exist, owned)
+
+
 class Metrics:
     """Everything that a worker counts; children that matter exist at 0 from the start."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._models: dict[ModelIdentity, ModelMetrics] = {}
+        self.worker = Info(
+            "streamgauge_worker",
+            "This worker, by its name in the group and in metric events; its group, and the topic that it reads.",
+            registry=registry,
+        )
         self._in_use = Info("streamgauge_model", "The model in use.", registry=registry)
 
         def counter(name: str, text: str, *label_names: str) -> Counter:
@@ -109,16 +183,13 @@ class Metrics:
         self.reopens = counter(
             "streamgauge_partition_reopens_total", "Times that a partition was fenced and read anew after an error."
         )
-        self.input_partitions = gauge("streamgauge_input_partitions", "Partitions of the input topic.")
-        self.partitions_owned = gauge("streamgauge_partitions_owned", "Input partitions fenced and being read.")
-        self.lag_records = gauge(
-            "streamgauge_lag_records", "Records not yet committed, by input partition.", "partition"
+        self.partitions = PartitionsCollector()
+        registry.register(self.partitions)
+        self.ready = gauge(
+            "streamgauge_worker_ready", "1 when what comes can be committed: as /readyz says, which tells why not."
         )
-        self.lag_seconds = gauge(
-            "streamgauge_lag_seconds",
-            "Age of the oldest record fetched and not yet committed, by input partition; 0 when there is none.",
-            "partition",
-        )
+        self.lag = LagCollector()
+        registry.register(self.lag)
         self.backlog_records = gauge("streamgauge_backlog_records", "Texts tokenised and waiting for the model.")
         self.credit_records = gauge("streamgauge_credit_records", "Records between fetch and commit.")
         self.credit_bytes = gauge("streamgauge_credit_bytes", "Memory that records hold between fetch and commit.")

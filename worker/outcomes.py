@@ -115,7 +115,9 @@ class Shown(msgspec.Struct, frozen=True):
     reason: str | None
     """Of a dead letter."""
     at_ms: int | None
-    """When a result was written, since the epoch."""
+    """When a result was written, since the epoch; None: there is none yet."""
+    unpaired: InputRecord | None = None
+    """The prediction's record, where it stands in only one of the results and the audit, and belongs in both."""
 
 
 class Visible(msgspec.Struct, frozen=True):

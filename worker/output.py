@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from streamgauge.events import (
     MAX_HEADERS,
@@ -17,6 +18,7 @@ from streamgauge.events import (
     ModelRef,
     Position,
     Prediction,
+    Reason,
     Timings,
     TransactionMeasured,
     cloud_event,
@@ -25,6 +27,7 @@ from streamgauge.events import (
     utc_now,
 )
 from streamgauge.settings import TopicSettings
+from worker.audit import Audit
 from worker.dead_letters import refusal_headers
 from worker.metrics import LATENCY_EDGES_S
 from worker.outcomes import Headers, InputRecord, Outcome, Refused, Scored, Visible, by_model
@@ -47,6 +50,10 @@ class OutputRecord(msgspec.Struct, frozen=True):
     headers: Headers
 
 
+MAX_TRACEPARENT_BYTES = 256
+"""W3C's has 55. A larger one is not handed on: the result has to fit into its topic."""
+
+
 @dataclass(frozen=True, slots=True)
 class Origin:
     """Who writes: the group's name makes `ce_source`, the replica's name the metric events' key."""
@@ -55,15 +62,46 @@ class Origin:
     instance: str
 
 
+class Emptied(msgspec.Struct, frozen=True):
+    """A record of which only the position goes on."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int
+    key: bytes | None = None
+    value: bytes | None = b""
+    headers: Headers = ()
+
+
+def record_bytes(record: InputRecord | OutputRecord) -> int:
+    """What it holds, without what a batch adds."""
+    headers = sum(len(name.encode()) + len(value or b"") for name, value in record.headers)
+    return len(record.key or b"") + len(record.value or b"") + headers
+
+
+def fitting(outcome: Outcome, most_bytes: int) -> Outcome:
+    """The outcome, or a dead letter without its record, where that is larger than the topic of dead letters takes.
+
+    Such a record can only come compressed. Its transaction would fail, again and again.
+    """
+    if not isinstance(outcome, Refused) or record_bytes(outcome.record) <= most_bytes:
+        return outcome
+    record = outcome.record
+    emptied = Emptied(record.topic, record.partition, record.offset, record.timestamp)
+    return Refused(emptied, Reason.UNREADABLE, f"it is larger than {most_bytes} bytes when it is unpacked")
+
+
 def output_records(
     outcomes: Sequence[Outcome],
     origin: Origin,
+    audit: Audit,
     in_use: ModelRef,
     topics: TopicSettings,
     now_s: float,
     is_measured: Callable[[int], bool] = lambda _offset: False,
 ) -> list[OutputRecord]:
-    """Results and dead letters in offset order, then one metric event. `now_s`: seconds since the epoch.
+    """Results, audit and dead letters in offset order, then one metric event. `now_s`: seconds since the epoch.
 
     `in_use`: the model that the event names when nothing was scored. What is visible already is not written again, and
     what has been measured (asked by source offset) is not measured again.
@@ -75,13 +113,15 @@ def output_records(
         for attribute in cloud_event(id="", type="streamgauge.prediction.v1", source=source, time=time)
         if attribute[0] != "ce_id"
     ]
-    records = [
-        _result(outcome, topics.results, common)
-        if isinstance(outcome, Scored)
-        else _dead_letter(outcome, origin, topics.dead_letter)
-        for outcome in outcomes
-        if not isinstance(outcome, Visible)
-    ]
+    records: list[OutputRecord] = []
+    for outcome in outcomes:
+        if isinstance(outcome, Scored):
+            records += _predicted(outcome, audit, topics, common)
+        elif isinstance(outcome, Refused):
+            records.append(_dead_letter(outcome, origin, topics.dead_letter))
+        elif found := outcome.shown.unpaired:
+            other = topics.audit if found.topic == topics.results else topics.results
+            records.append(OutputRecord(other, found.key, found.value, [*found.headers]))
     outcomes = [outcome for outcome in outcomes if not is_measured(outcome.record.offset)]
     if not outcomes:
         return records
@@ -91,7 +131,16 @@ def output_records(
     return [*records, OutputRecord(topics.metrics, origin.instance.encode(), encode(measured), headers)]
 
 
-def _result(scored: Scored, topic: str, common: Sequence[Header]) -> OutputRecord:
+def _predicted(
+    scored: Scored, audit: Audit, topics: TopicSettings, common: Sequence[Header]
+) -> tuple[OutputRecord, ...]:
+    """The result; if it is in the audit, the same record for that topic as well."""
+    share = audit.share_of(scored.text.message_id)
+    result = _result(scored, share, topics.results, common)
+    return (result,) if share is None else (result, replace(result, topic=topics.audit))
+
+
+def _result(scored: Scored, audit_share: float | None, topic: str, common: Sequence[Header]) -> OutputRecord:
     """`common`: the headers that all results of a transaction have."""
     text, record = scored.text, scored.record
     label, score = scored.best
@@ -110,10 +159,12 @@ def _result(scored: Scored, topic: str, common: Sequence[Header]) -> OutputRecor
         tokens=text.tokens,
         truncated=text.truncated,
         metadata=_decode_metadata(text.metadata) if text.metadata else None,
+        audit=audit_share,
     )
     event_id = f"{record.topic}-{record.partition}-{record.offset}"
     headers: list[Header] = [("ce_id", event_id.encode()), *common]
-    if record.headers and (traceparent := last_header(record.headers, "traceparent")):
+    traceparent = last_header(record.headers, "traceparent") if record.headers else None
+    if traceparent and len(traceparent) <= MAX_TRACEPARENT_BYTES:
         headers.append(("traceparent", traceparent))
     return OutputRecord(topic, text.message_id.encode(), encode(prediction), headers)
 
@@ -131,7 +182,9 @@ def _dead_letter(refused: Refused, origin: Origin, topic: str) -> OutputRecord:
     """The record as it came, of too many headers the first. Not its timestamp: retention goes by the broker's clock."""
     record = refused.record
     headers = [*record.headers[:MAX_HEADERS], *refusal_headers(refused, origin.group, origin.instance)]
-    return OutputRecord(topic, record.key, record.value, headers)
+    # Not every builder of batches takes a subclass of bytes.
+    value = None if record.value is None else bytes(record.value)
+    return OutputRecord(topic, record.key, value, headers)
 
 
 def measure(

@@ -9,27 +9,19 @@ import gc
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack
+from typing import NamedTuple
 
 import structlog
 from aiokafka import ConsumerRebalanceListener
-from aiokafka.errors import (
-    ClusterAuthorizationFailedError,
-    GroupAuthorizationFailedError,
-    IncompatibleBrokerVersion,
-    InvalidTransactionTimeout,
-    KafkaError,
-    NoOffsetForPartitionError,
-    OffsetOutOfRangeError,
-    TopicAuthorizationFailedError,
-    TransactionalIdAuthorizationFailed,
-    UnsupportedVersionError,
-)
+from aiokafka.errors import CorruptRecordException, KafkaError, NoOffsetForPartitionError, OffsetOutOfRangeError
 from aiokafka.structs import TopicPartition
 
-from streamgauge.groups import committed_offset, owned_partitions
+from streamgauge.groups import owned_partitions
 from streamgauge.kafka import jittered
 from streamgauge.settings import TopicSettings
 from worker.credit import Credit, largest_share
+from worker.hopeless import passes, unless_hopeless
+from worker.lag import InputLag
 from worker.load import ModelLoad
 from worker.metrics import Metrics
 from worker.outcomes import InputRecord
@@ -43,22 +35,24 @@ from worker.watchdog import Watchdog
 log = structlog.get_logger(__name__)
 
 POLL_TIMEOUT_MS = 1000
-LAG_TIMEOUT_S = 5.0
 MAX_POLL_RECORDS = 256
 """A poll's records are decoded in one go: so many keep the event loop free of long steps."""
 OPENINGS_AT_ONCE = 16
 """Each has a time limit, and all share the brokers: of hundreds begun at once none would end in time."""
 REOPEN_BACKOFF_S = 0.5
-HOPELESS = (
-    TransactionalIdAuthorizationFailed,
-    TopicAuthorizationFailedError,
-    GroupAuthorizationFailedError,
-    ClusterAuthorizationFailedError,
-    UnsupportedVersionError,
-    IncompatibleBrokerVersion,
-    InvalidTransactionTimeout,
-)
-"""Trying again will not help: missing rights, a broker without transactions, a timeout that it does not allow."""
+
+IDLE_S = 10.0
+EXCUSED_S = 60.0
+"""Longer than an attempt takes: each one that fails because of Kafka excuses its partition anew."""
+
+
+class Failure(NamedTuple):
+    """An attempt that has failed, at a time of the monotonic clock; `passes`: Kafka was not able to."""
+
+    name: str
+    passes: bool
+    at_s: float
+
 
 Polled = list[tuple[Tenure, list[InputRecord]]]
 
@@ -83,19 +77,42 @@ class Partitions(ConsumerRebalanceListener):  # type: ignore[misc]
         self._opening = asyncio.Semaphore(OPENINGS_AT_ONCE)
         self._owner: asyncio.TaskGroup | None = None
         self._on_retire: Callable[[], None] = lambda: None
-        self.watchdog = Watchdog(settings.stall_timeout_s, self._has_lag)
+        self._failed: dict[TopicPartition, Failure] = {}
+        """The last attempt to commit, where none has gone well since."""
+        self.lag = InputLag(cluster, topics, settings.group, self._tasks.keys(), self._is_excused, self._tenures)
+        self.watchdog = Watchdog(settings.stall_timeout_s, self.lag.exists)
         self._is_handing_back = False
         self.has_joined = False
         metrics.credit_records.set_function(lambda: credit.records)
         metrics.credit_bytes.set_function(lambda: credit.bytes)
         metrics.credit_records_limit.set(credit.max_records)
         metrics.credit_bytes_limit.set(credit.max_bytes)
-        metrics.partitions_owned.set_function(lambda: len(self._tenures))
-        metrics.input_partitions.set_function(lambda: len(cluster.consumer.partitions_for_topic(topics.input) or ()))
+        metrics.lag.read = self.lag.known
+        metrics.partitions.read = self._known
+
+    def _known(self) -> tuple[int, int] | None:
+        """How many partitions there are, and how many are ours: one that no broker answers may have lost them."""
+        exist = len(self._cluster.consumer.partitions_for_topic(self._topics.input) or ())
+        return (exist, len(self._tenures)) if exist and not self.lag.ends.silence() else None
 
     def not_open(self) -> int:
         """How many of the partitions that are ours have not been opened: nothing of them can be committed yet."""
         return len(self._tasks.keys() - self._tenures.keys())
+
+    def failing(self) -> list[str]:
+        """Of the partitions that could not commit when they last tried: the errors' names. One that has been open for a
+        while, and found nothing to commit, is well.
+        """
+        now_s = time.monotonic()
+        for tp, tenure in self._tenures.items():
+            if not tenure.held_records and now_s - tenure.opened_s > IDLE_S:
+                self._failed.pop(tp, None)
+        return [failure.name for failure in self._failed.values()]
+
+    def _is_excused(self, tp: TopicPartition) -> bool:
+        """Only a commit is progress. But what Kafka cannot do just now, a new process could not do either."""
+        failure = self._failed.get(tp)
+        return failure is not None and failure.passes and time.monotonic() - failure.at_s < EXCUSED_S
 
     def start(self, owner: asyncio.TaskGroup, on_retire: Callable[[], None]) -> None:
         """Join the group. `on_retire` is called when tenures have stopped accepting texts."""
@@ -116,7 +133,7 @@ class Partitions(ConsumerRebalanceListener):  # type: ignore[misc]
             most = min(self._credit.records_left, MAX_POLL_RECORDS)
             try:
                 yield self._by_tenure(await consumer.getmany(timeout_ms=POLL_TIMEOUT_MS, max_records=most))
-            except OffsetOutOfRangeError as error:
+            except (OffsetOutOfRangeError, CorruptRecordException) as error:
                 self._reopen(error)
             except NoOffsetForPartitionError:
                 pass  # the partition's own task reads its offset, and refuses by name if there is none
@@ -133,7 +150,7 @@ class Partitions(ConsumerRebalanceListener):  # type: ignore[misc]
             elif not tenure.holds(share * 3 / 4):
                 self._cluster.consumer.resume(tp)
 
-    def _reopen(self, error: OffsetOutOfRangeError) -> None:
+    def _reopen(self, error: OffsetOutOfRangeError | CorruptRecordException) -> None:
         [positions] = error.args
         for tp in positions:
             if tp in self._tenures:
@@ -157,6 +174,7 @@ class Partitions(ConsumerRebalanceListener):  # type: ignore[misc]
     async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
         if self._tasks:
             log.info("group.revoking", partitions=sorted(tp.partition for tp in revoked))
+        self.has_joined = False
         await self._hand_back()
 
     async def _hand_back(self) -> None:
@@ -177,6 +195,7 @@ class Partitions(ConsumerRebalanceListener):  # type: ignore[misc]
                 log.warning("group.drain_cut_off", partitions=len(late), budget_s=self._settings.drain_budget_s)
                 await asyncio.wait(late)
         self._tasks.clear()
+        self._failed.clear()
         self._is_handing_back = False
 
     async def _serve(self, tp: TopicPartition) -> None:
@@ -191,13 +210,12 @@ class Partitions(ConsumerRebalanceListener):  # type: ignore[misc]
                     await self._serve_epoch(tp, writer, start)
                     return
             except (KafkaError, TimeoutError) as error:
-                if isinstance(error, HOPELESS):
-                    raise
+                told = unless_hopeless(error, topic=tp.topic, group=self._settings.group)
                 if self._is_handing_back:
                     return
                 self._metrics.reopens.inc()
-                log.warning("partition.reopening", partition=tp.partition, error=type(error).__name__)
-                self.watchdog.moved()
+                log.warning("partition.reopening", partition=tp.partition, error=type(told).__name__)
+                self._failed[tp] = Failure(type(told).__name__, passes(told), time.monotonic())
             # The failure's traceback holds all that the tenure held, in cycles that might live for minutes.
             gc.collect()
             await self._until_ours(tp)
@@ -205,21 +223,17 @@ class Partitions(ConsumerRebalanceListener):  # type: ignore[misc]
     async def _serve_epoch(self, tp: TopicPartition, writer: Writer, start: Start) -> None:
         tenure = Tenure(tp, self._credit, self._load, start.offset, start.progress, start.tail)
         self._tenures[tp] = tenure
-        self._metrics.lag_records.labels(tp.partition).set_function(lambda: self._lag_records(tp, tenure))
-        self._metrics.lag_seconds.labels(tp.partition).set_function(lambda: tenure.lag_s(time.time()))
         log.info("partition.opened", partition=tp.partition, epoch=tenure.epoch, offset=start.offset)
         try:
             self._cluster.consumer.seek(tp, start.offset)
             self._cluster.consumer.resume(tp)
-            await self._publisher.publish(tenure, writer, self._moved)
+            await self._publisher.publish(tenure, writer, lambda: self._committed(tp))
         finally:
             del self._tenures[tp]
             tenure.close()
-            self._metrics.lag_records.remove(tp.partition)
-            self._metrics.lag_seconds.remove(tp.partition)
             if tp in self._cluster.consumer.assignment():
                 self._cluster.consumer.pause(tp)
-            log.info("partition.closed", partition=tp.partition, epoch=tenure.epoch, offset=tenure.position)
+            log.debug("partition.closed", partition=tp.partition, epoch=tenure.epoch, offset=tenure.position)
 
     async def _until_ours(self, tp: TopicPartition) -> None:
         """Fence again only while the coordinator says that the partition is still ours: else two owners would duel."""
@@ -229,36 +243,16 @@ class Partitions(ConsumerRebalanceListener):  # type: ignore[misc]
                 if tp in await owned_partitions(self._cluster.admin, self._settings.group, self._cluster.client_id):
                     return
             except KafkaError as error:
-                log.warning("group.unknown", partition=tp.partition, error=repr(error))
+                unless_hopeless(error, topic=tp.topic, group=self._settings.group)
+                next_step = "asked again until the coordinator answers, then opened"
+                log.warning("group.unknown", partition=tp.partition, error=repr(error), next=next_step)
 
     def _wake_all(self) -> None:
         """Texts no longer queue up: what waited for more can be committed."""
         for tenure in self._tenures.values():
             tenure.wake()
 
-    def _moved(self) -> None:
-        self.watchdog.moved()
+    def _committed(self, tp: TopicPartition) -> None:
+        self._failed.pop(tp, None)
+        self.watchdog.begin_anew()
         self._hold_back()
-
-    def _lag_records(self, tp: TopicPartition, tenure: Tenure) -> int:
-        """By the high watermark of the last fetch; what has been fetched counts in any case."""
-        consumer = self._cluster.consumer
-        high_watermark = consumer.highwater(tp) if tp in consumer.assignment() else None
-        return max(tenure.held_records, (high_watermark or 0) - tenure.position)
-
-    async def _has_lag(self) -> bool:
-        """Whether the broker says that there are records which this worker should have dealt with."""
-        try:
-            async with asyncio.timeout(LAG_TIMEOUT_S):
-                ends = await self._cluster.consumer.end_offsets(list(self._tasks))
-                return any([await self._lags(tp, end) for tp, end in ends.items()])
-        except (KafkaError, TimeoutError):
-            return False
-
-    async def _lags(self, tp: TopicPartition, end: int) -> bool:
-        tenure = self._tenures.get(tp)
-        if tenure:
-            # What is left behind the last record may be a transaction's marker: only the position passes it.
-            return tenure.held_records > 0 or await self._cluster.consumer.position(tp) < end
-        committed = await committed_offset(self._cluster.admin, self._settings.group, tp)
-        return committed is None or committed.offset < end

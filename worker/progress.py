@@ -9,6 +9,8 @@ from collections.abc import Iterable, Mapping
 import msgspec
 from aiokafka.structs import OffsetAndMetadata
 
+from streamgauge.events import NO_EVENT
+
 SKIP_PREFIX = "skip:"
 """The form of earlier versions, in which metadata held skips and nothing else."""
 
@@ -33,17 +35,32 @@ class Progress(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     first: int
     next: int
     outputs: dict[str, Stretch]
-    """By topic. Where it wrote nothing, what is written next comes after `first` of that stretch."""
+    """By topic. Where it wrote nothing, the stretch begins with what was written last."""
     skips: tuple[int, ...] = ()
     """Offsets from `first` on that an operator has told to leave unscored."""
+
+    def on(self, topic_ids: Mapping[str, str]) -> "Progress":
+        """The same, of these outputs (ids by topic): it has left nothing in one that it does not know.
+
+        That is a topic that was made anew, or one that an earlier version did not write to.
+        """
+        outputs = {}
+        for topic, topic_id in topic_ids.items():
+            before = self.outputs.get(topic)
+            outputs[topic] = before if before and before.topic_id == topic_id else Stretch(topic_id, 0, 0)
+        return msgspec.structs.replace(self, outputs=outputs)
 
     def after(self, first: int, next_offset: int, sent: Mapping[str, tuple[int, int]]) -> "Progress":
         """What the next transaction leaves behind; `sent` by topic: its first record's offset, and how many."""
         outputs = {}
         for topic, before in self.outputs.items():
-            position, records = sent.get(topic, (-1, 0))
-            # A broker that has the batch already does not always tell where.
-            outputs[topic] = Stretch(before.topic_id, max(position, before.end), records)
+            if topic in sent:
+                position, records = sent[topic]
+                # A broker that has the batch already does not always tell where.
+                outputs[topic] = Stretch(before.topic_id, max(position, before.end), records)
+            else:
+                # What stands there may be the rest of a transaction that this one does the beginning of again.
+                outputs[topic] = Stretch(before.topic_id, before.first, 0)
         # Not only those ahead: should this transaction be found missing, its records are scored again.
         skips = tuple(offset for offset in self.skips if offset >= first)
         return Progress(input_id=self.input_id, first=first, next=next_offset, outputs=outputs, skips=skips)
@@ -57,9 +74,9 @@ def progress_of(committed: OffsetAndMetadata) -> Progress | None:
     """None when somebody else has set the offset: another tool, an earlier version, or `topics create`."""
     try:
         progress = msgspec.json.decode(committed.metadata, type=Progress)
-    except msgspec.MsgspecError:
+    except NO_EVENT:
         return None
-    return progress if progress.next == committed.offset else None
+    return progress if 0 <= progress.first <= progress.next == committed.offset else None
 
 
 def skips_of(committed: OffsetAndMetadata) -> frozenset[int]:

@@ -10,11 +10,12 @@ from aiokafka.structs import OffsetAndMetadata
 
 from streamgauge.errors import StreamgaugeError
 from streamgauge.settings import TopicSettings
+from worker.audit import Audit
 from worker.brake import Brake
 from worker.commit_policy import CommitPolicy
 from worker.metrics import Metrics, observe_all
 from worker.outcomes import ModelIdentity, Outcome, Refused, Scored, by_model, was_given_to_the_model
-from worker.output import Origin, output_records
+from worker.output import Origin, fitting, output_records
 from worker.settings import WorkerSettings
 from worker.tenure import Tenure
 from worker.transaction import Writer
@@ -23,7 +24,9 @@ log = structlog.get_logger(__name__)
 
 
 class Publisher:
-    """What all tenures of a worker share. `in_use`: the model that a transaction names if nothing in it was scored."""
+    """What all tenures of a worker share. `in_use`: the model that a transaction names if nothing in it was scored.
+    `max_letter_bytes`: how large a record may be for a dead letter of it.
+    """
 
     def __init__(
         self,
@@ -32,9 +35,11 @@ class Publisher:
         origin: Origin,
         metrics: Metrics,
         in_use: Callable[[], ModelIdentity],
+        max_letter_bytes: int,
     ) -> None:
         self._settings, self._topics, self._origin, self._metrics = settings, topics, origin, metrics
-        self._in_use = in_use
+        self._in_use, self._max_letter_bytes = in_use, max_letter_bytes
+        self._audit = Audit(settings.audit_share, settings.audit_salt)
         self._policy = CommitPolicy(settings)
         self._brake = Brake(settings.max_failed_share, settings.brake_records)
         self._open_tenures = 0
@@ -61,7 +66,9 @@ class Publisher:
         began_s = time.monotonic()
         first, last = outcomes[0].record.offset, outcomes[-1].record.offset
         is_measured = tenure.tail.is_measured
-        records = output_records(outcomes, self._origin, self._in_use().ref, self._topics, time.time(), is_measured)
+        written = [fitting(outcome, self._max_letter_bytes) for outcome in outcomes]
+        in_use, now_s = self._in_use().ref, time.time()
+        records = output_records(written, self._origin, self._audit, in_use, self._topics, now_s, is_measured)
 
         def offset_after(sent: Mapping[str, tuple[int, int]]) -> OffsetAndMetadata:
             tenure.progress = tenure.progress.after(first, last + 1, sent)
@@ -76,7 +83,7 @@ class Publisher:
             )
             raise
         tenure.committed(outcomes)
-        self._count(tenure, outcomes, began_s)
+        self._count(tenure, written, began_s)
         self._stop_if_the_model_fails(outcomes)
 
     def _stop_if_the_model_fails(self, outcomes: list[Outcome]) -> None:

@@ -6,27 +6,38 @@ import uuid
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, StringConstraints, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from streamgauge.settings import PREFIX, GroupName, Port, ServiceSettings
 
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
+Salt = Annotated[str, StringConstraints(pattern=r"^[!-~]{0,64}$")]
+"""As long as a key of BLAKE2b may be."""
 
 
 def _instance() -> str:
     return f"{socket.gethostname()}-{uuid.uuid4().hex[:6]}"
 
 
-def usable_cores(cpu_max: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
-    """The cores that this process may use: by affinity, and whole ones of a container's quota (cgroup v2)."""
+CPU_MAX = Path("/sys/fs/cgroup/cpu.max")
+"""Where a container finds its quota (cgroup v2)."""
+
+
+def allowed_cores(cpu_max: Path = CPU_MAX) -> float:
+    """What this process may use: cores by affinity, or a container's quota, which need not be whole."""
     affinity = getattr(os, "sched_getaffinity", None)
     cores = len(affinity(0)) if affinity else os.cpu_count() or 1
     try:
         quota, period = cpu_max.read_text().split()
     except OSError:
         return cores
-    return cores if quota == "max" else max(1, min(cores, int(quota) // int(period)))
+    return cores if quota == "max" else min(cores, int(quota) / int(period))
+
+
+def usable_cores(cpu_max: Path = CPU_MAX) -> int:
+    """The whole ones of the cores that this process may use, at least one."""
+    return max(1, int(allowed_cores(cpu_max)))
 
 
 PROFILES: dict[str, dict[str, Any]] = {
@@ -41,7 +52,7 @@ class WorkerSettings(ServiceSettings):
 
     model_config = SettingsConfigDict(env_prefix=f"{PREFIX}WORKER_", protected_namespaces=())
 
-    http_port: Port = 8001
+    http_port: Port = Field(8001, description="of /metrics, /livez and /readyz; 0: a free one")
     group: GroupName = Field("streamgauge", description="consumer group; its offsets say what is done")
     instance: GroupName = Field(default_factory=_instance, description="this replica's name, unique in its group")
     start_from: Literal["earliest", "latest"] | None = Field(
@@ -69,7 +80,7 @@ class WorkerSettings(ServiceSettings):
     )
     session_timeout_s: Seconds = Field(10, description="a replica silent for so long loses its partitions")
     drain_budget_s: Seconds = Field(8, description="for finishing what is in the model when partitions are taken away")
-    stall_timeout_s: Seconds = Field(60, description="nothing moves for so long despite lag: not alive; twice: exit 1")
+    stall_timeout_s: Seconds = Field(60, description="no commit for so long despite lag: not alive; twice: exit 1")
     max_failed_share: float = Field(
         0.5, gt=0, le=1, description="of the last brake_records, that the model failed on; above: exit 1"
     )
@@ -77,7 +88,20 @@ class WorkerSettings(ServiceSettings):
         1000, ge=1, description="records given to the model, that the share of failures is taken of"
     )
 
+    audit_share: float = Field(
+        0.01, ge=0, le=1, description="of the predictions, chosen by chance, that are to be labelled; 0: none"
+    )
+    audit_salt: Salt = Field("", description="who knows it, and chooses ids, chooses what is in the audit")
+
     @model_validator(mode="before")
     @classmethod
     def _with_profile(cls, given: dict[str, Any]) -> dict[str, Any]:
         return PROFILES.get(str(given.get("profile")), {}) | given
+
+
+def most_memory_bytes(settings: WorkerSettings, partitions: int, max_message_bytes: int) -> int:
+    """What a worker takes in the worst case, when it holds so many partitions: ARCHITECTURE's limit. Measured in
+    tests/faults/test_memory.py, where outputs are stalled and records as large as they may be.
+    """
+    held_bytes = 5 * settings.max_bytes + 5 * partitions * max_message_bytes + 35 * max_message_bytes
+    return 240_000_000 + held_bytes + 45_000_000 * settings.model_slots

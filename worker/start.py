@@ -28,12 +28,15 @@ OpenWriter = Callable[[TopicPartition], AbstractAsyncContextManager[Writer]]
 
 @dataclass(frozen=True)
 class Cluster:
-    """What the partitions are read from and written to; `known_partitions` existed when the worker started."""
+    """What the partitions are read from and written to; `known_partitions` existed when the worker started.
+    `watermarks` is a consumer without a group that sees what is not committed.
+    """
 
     consumer: AIOKafkaConsumer
     admin: AIOKafkaAdminClient
     open_writer: OpenWriter
     outputs: Outputs
+    watermarks: AIOKafkaConsumer
     client_id: str
     known_partitions: int
 
@@ -94,7 +97,8 @@ class Opening:
             offset = max(committed.offset, first)
             self._count_lost(committed.offset, first, NOTHING)
             return await self._begin(writer, ids, offset, skips_of(committed))
-        return await self._go_on(writer, progress, await self._cluster.outputs.tail(tp, progress, ids, moved), first)
+        progress = progress.on({topic: ids[topic] for topic in self._topics.outputs})
+        return await self._go_on(writer, progress, await self._cluster.outputs.tail(tp, progress, moved), first)
 
     async def _go_on(self, writer: Writer, progress: Progress, tail: Tail, first: int) -> Start:
         """After a transaction of ours: what its outputs show is what was done, whatever the offset says."""

@@ -47,6 +47,7 @@ class Tenure:
         self.tail = tail
         """What readers see already."""
         self.is_open = True
+        self.opened_s = time.monotonic()
         self._credit, self._load = credit, load
         self._sequencer: Sequencer[Outcome] = Sequencer()
         self._held_records = self._held_bytes = self._unfinished = 0

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Protocol
 
@@ -10,12 +10,14 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import IllegalOperation, KafkaError
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 
-from streamgauge.aiokafka_private import RawName, bound_requests, new_batch
+from streamgauge.aiokafka_private import bound_requests, transaction_end
+from streamgauge.aiokafka_records import RawName, new_batch
+from streamgauge.denials import most_telling, named
 from streamgauge.errors import TopicsUnfit
 from streamgauge.groups import transactional_id
 from streamgauge.kafka import REQUEST_TIMEOUT_S, close_producer, service_options
 from streamgauge.settings import KafkaSettings, TopicSettings
-from worker.output import OutputRecord
+from worker.output import OutputRecord, record_bytes
 from worker.settings import WorkerSettings
 
 MAX_BATCH_BYTES = 512 * 1024
@@ -57,9 +59,8 @@ class TransactionalWriter:
         try:
             async with asyncio.timeout(self._timeout_s):
                 await self._commit(records, offset_after)
-        except (IllegalOperation, AssertionError) as error:
-            # What aiokafka's transaction manager says when it has just been fenced, or has lost a partition.
-            raise KafkaError(f"the producer is in no state to go on: {error!r}") from error
+        except (KafkaError, TimeoutError, IllegalOperation, AssertionError) as error:
+            raise self._told(error) from None
 
     async def _commit(self, records: Sequence[OutputRecord], offset_after: OffsetAfter) -> None:
         by_topic: dict[str, list[OutputRecord]] = {}
@@ -68,7 +69,7 @@ class TransactionalWriter:
         await self._producer.begin_transaction()
         # Every delivery is awaited: aiokafka would commit a transaction although a batch of it failed. The offset comes
         # after: of two requests of one producer the broker may turn one away, which is sent again 100 ms later.
-        first_offsets = await asyncio.gather(*self._sends(by_topic))
+        first_offsets = await _all_sent(self._sends(by_topic))
         sent = {topic: (first, len(own)) for (topic, own), first in zip(by_topic.items(), first_offsets, strict=True)}
         await self._producer.send_offsets_to_transaction({self._source: offset_after(sent)}, self._group)
         began_s = time.monotonic()
@@ -78,6 +79,28 @@ class TransactionalWriter:
     def _sends(self, by_topic: Mapping[str, Sequence[OutputRecord]]) -> Iterator[Awaitable[int]]:
         for topic, own in by_topic.items():
             yield send_in_order(self._producer, topic, self._source.partition, own)
+
+    def _told(self, error: Exception) -> Exception:
+        """What says most of a transaction's failure. Of one that was just fenced, or denied something,
+        aiokafka's transaction manager says IllegalOperation and AssertionError.
+        """
+        end = transaction_end(self._producer)
+        ended = end.exception() if end and end.done() and not end.cancelled() else None
+        told = most_telling(error, *([ended] if ended else ()))
+        if isinstance(told, KafkaError):
+            own_id = transactional_id(self._group, self._source)
+            # One that names no topic is of the offset, which only who may read the input commits.
+            denied: Exception = named(told, topic=self._source.topic, group=self._group, transactional_id=own_id)
+            return denied
+        return error if isinstance(error, TimeoutError) else KafkaError(f"the producer cannot go on: {error!r}")
+
+
+async def _all_sent(sends: Iterable[Awaitable[int]]) -> list[int]:
+    """All results, once all have one; of several errors the most telling is raised."""
+    done = await asyncio.gather(*sends, return_exceptions=True)
+    if errors := [each for each in done if isinstance(each, BaseException)]:
+        raise most_telling(*errors)
+    return [each for each in done if not isinstance(each, BaseException)]
 
 
 async def send_in_order(producer: AIOKafkaProducer, topic: str, partition: int, records: Sequence[OutputRecord]) -> int:
@@ -90,7 +113,8 @@ async def send_in_order(producer: AIOKafkaProducer, topic: str, partition: int, 
     remaining = iter(records)
     record = next(remaining, None)
     while record:
-        batch = new_batch(producer, any_name=any_name)
+        # Compressed, a record that is larger than what readers unpack could not be read again.
+        batch = new_batch(producer, any_name=any_name, is_plain=record_bytes(record) > MAX_BATCH_BYTES)
         while record and batch.append(timestamp=None, key=record.key, value=record.value, headers=record.headers):
             record = next(remaining, None)
         batch.close()

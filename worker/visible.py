@@ -13,9 +13,10 @@ from typing import Any
 import msgspec
 from aiokafka import AIOKafkaConsumer
 from aiokafka.structs import TopicPartition
+from msgspec.structs import replace
 
 from streamgauge.aiokafka_private import bound_requests
-from streamgauge.events import decode_measurement, decode_prediction, last_header
+from streamgauge.events import NO_EVENT, decode_measurement, decode_prediction, last_header
 from streamgauge.kafka import REQUEST_TIMEOUT_S, close_consumer, service_options
 from streamgauge.settings import KafkaSettings, TopicSettings
 from worker.dead_letters import GROUP_HEADER
@@ -26,6 +27,7 @@ from worker.progress import Progress
 READERS = 4
 """Outputs read at once: each holds a transaction's records for a moment."""
 POLL_MS = 20
+MAX_POLL_RECORDS = 1000
 
 
 class Tail(msgspec.Struct, frozen=True):
@@ -58,10 +60,8 @@ class Outputs:
         ends = await self._watermarks.end_offsets(self._of(partition))
         return {tp.topic: end for tp, end in ends.items()}
 
-    async def tail(
-        self, source: TopicPartition, progress: Progress, ids: Mapping[str, str], moved: Callable[[], None]
-    ) -> Tail:
-        """What is visible of source's last transaction and after it; `ids` of the topics, by name.
+    async def tail(self, source: TopicPartition, progress: Progress, moved: Callable[[], None]) -> Tail:
+        """What is visible of source's last transaction and after it.
 
         To be asked after the fence: then nothing of ours can change any more. `moved` is called as long as reading goes
         on; it stands still where another group's transaction is open in the same output. Raises KafkaError.
@@ -70,14 +70,10 @@ class Outputs:
         lows, highs = await asyncio.gather(
             self._watermarks.beginning_offsets(partitions), self._watermarks.end_offsets(partitions)
         )
-        begins, complete = {}, set()
-        for tp in partitions:
-            stretch = progress.outputs.get(tp.topic)
-            same = stretch is not None and stretch.topic_id == ids[tp.topic]
-            begins[tp] = max(lows[tp], min(stretch.first, highs[tp])) if stretch and same else lows[tp]
-            # What was deleted, or stood in a topic of that name before this one, is no loss.
-            if stretch and same and stretch.first >= lows[tp]:
-                complete.add(tp.topic)
+        firsts = {tp: progress.outputs[tp.topic].first for tp in partitions}
+        begins = {tp: max(lows[tp], min(first, highs[tp])) for tp, first in firsts.items()}
+        # What was deleted is no loss.
+        complete = [tp.topic for tp, first in firsts.items() if first >= lows[tp]]
         found = _Found(source, progress, self._group, self._topics)
         await self._read({tp: begin for tp, begin in begins.items() if begin < highs[tp]}, highs, found.add, moved)
         missing = sum(max(0, progress.outputs[name].records - found.counts[name]) for name in complete)
@@ -126,8 +122,12 @@ class Outputs:
             self._idle.append(reader)
 
     async def _started(self) -> AIOKafkaConsumer:
-        options = service_options(self._kafka)
-        reader = AIOKafkaConsumer(isolation_level="read_committed", auto_offset_reset="none", **options)
+        reader = AIOKafkaConsumer(
+            isolation_level="read_committed",
+            auto_offset_reset="none",
+            max_poll_records=MAX_POLL_RECORDS,
+            **service_options(self._kafka),
+        )
         bound_requests(reader, REQUEST_TIMEOUT_S)
         try:
             await reader.start()
@@ -147,18 +147,25 @@ class _Found:
         self._source, self._topics = source, topics
         self._last = range(progress.first, progress.next)
         self._group, self._ce_source = group.encode(), ce_source(group).encode()
-        self.shown: dict[int, Shown] = {}
+        self._shown: dict[int, Shown] = {}
+        self._audited: dict[int, Shown] = {}
         self.measured: list[range] = []
         self.counts = dict.fromkeys(topics.outputs, 0)
         """By topic: what was found of the last transaction."""
 
+    @property
+    def shown(self) -> dict[int, Shown]:
+        """By source offset; what stands in both the results and the audit is not unpaired."""
+        pairs = self._shown.keys() & self._audited.keys()
+        return self._audited | self._shown | {at: replace(self._shown[at], unpaired=None) for at in pairs}
+
     def add(self, record: Any) -> None:
         """Take note of it; what only looks like ours, in a form that we never write, is passed."""
-        with suppress(ValueError, msgspec.MsgspecError):
+        with suppress(ValueError, *NO_EVENT):
             if record.topic == self._topics.dead_letter:
                 self._add_dead_letter(record)
             elif last_header(record.headers, "ce_source") == self._ce_source:
-                (self._add_measured if record.topic == self._topics.metrics else self._add_result)(record)
+                (self._add_measured if record.topic == self._topics.metrics else self._add_prediction)(record)
 
     def _add_measured(self, record: Any) -> None:
         event = decode_measurement(record.value or b"")
@@ -166,10 +173,16 @@ class _Found:
             self.measured.append(range(event.first_offset, event.last_offset + 1))
             self.counts[record.topic] += event.first_offset in self._last
 
-    def _add_result(self, record: Any) -> None:
+    def _add_prediction(self, record: Any) -> None:
         position, _, offset = (last_header(record.headers, "ce_id") or b"").decode().rpartition("-")
-        if position == f"{self._source.topic}-{self._source.partition}":
-            self._add(record, int(offset), Shown(decode_prediction(record.value or b""), None, record.timestamp))
+        if position != f"{self._source.topic}-{self._source.partition}":
+            return
+        prediction = decode_prediction(record.value or b"")
+        if record.topic == self._topics.audit:
+            self._add(record, int(offset), Shown(prediction, None, None, unpaired=record))
+        else:
+            unpaired = None if prediction.audit is None else record
+            self._add(record, int(offset), Shown(prediction, None, record.timestamp, unpaired))
 
     def _add_dead_letter(self, record: Any) -> None:
         names = ("topic", "partition", "offset", "exception.class.name")
@@ -183,4 +196,4 @@ class _Found:
     def _add(self, record: Any, offset: int, shown: Shown) -> None:
         if offset >= self._last.start:
             self.counts[record.topic] += offset in self._last
-            self.shown[offset] = shown
+            (self._audited if record.topic == self._topics.audit else self._shown)[offset] = shown

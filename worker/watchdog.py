@@ -1,4 +1,4 @@
-"""Notices when nothing moves although there is something to do; never judges the broker's health."""
+"""Notices when nothing is committed although there is something to do; never judges the broker's health."""
 
 import asyncio
 import time
@@ -14,9 +14,9 @@ CHECKS_PER_TIMEOUT = 6
 
 
 class Watchdog:
-    """Red after `timeout_s` without progress while there is lag; after twice that, the process ends.
+    """Red after `timeout_s` without a commit while there is lag; after twice that, the process ends.
 
-    `has_lag` is asked only when nothing has moved for long. It answers False when the broker cannot tell: a new
+    `has_lag` is asked only when nothing was committed for long. It answers False when the broker cannot tell: a new
     process would not help then. `clock` tells seconds from any beginning.
     """
 
@@ -24,13 +24,13 @@ class Watchdog:
         self, timeout_s: float, has_lag: Callable[[], Awaitable[bool]], clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._timeout_s, self._has_lag, self._clock = timeout_s, has_lag, clock
-        self._moved_s = clock()
+        self._began_s = clock()
         self._had_lag = False
         self._problem: str | None = None
 
-    def moved(self) -> None:
-        """Something was committed, or an attempt at it has failed: whatever is wrong, nothing hangs."""
-        self._moved_s = self._clock()
+    def begin_anew(self) -> None:
+        """Something was committed; or Kafka is not able to just now, and a new process would not help."""
+        self._began_s = self._clock()
         self._problem = None
 
     def problem(self) -> str | None:
@@ -45,17 +45,17 @@ class Watchdog:
 
     async def check(self) -> None:
         """Look once. Raises StreamgaugeError when the process is beyond help."""
-        still_s = self._clock() - self._moved_s
+        still_s = self._clock() - self._began_s
         if still_s < self._timeout_s:
             self._had_lag = False
             return
         if not await self._has_lag():
-            self.moved()
+            self.begin_anew()
             return
         if not self._had_lag:
             self._had_lag = True  # a record may have come this very moment, after hours without one
             return
-        self._problem = f"nothing has moved for {still_s:.0f} s although there is lag"
+        self._problem = f"nothing was committed for {still_s:.0f} s although there is lag"
         log.error("worker.stalled", still_s=round(still_s))
         if still_s >= 2 * self._timeout_s:
             raise StreamgaugeError(self._problem)

@@ -6,7 +6,7 @@ error, among them the port that it serves on.
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 from aiokafka import AIOKafkaConsumer
@@ -29,6 +29,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     prefix: str
     store: str
     shard: str = "0/1"
+    log_level: Literal["info", "debug"] = "debug"
     positions_from_kafka: bool = False
     """The control: where it goes on is what it last committed to Kafka, not what stands in the store."""
 
@@ -61,7 +62,7 @@ class PositionsFromKafka(TopicReader):
 
 def main() -> None:
     plan = msgspec.json.decode(sys.argv[1], type=Plan)
-    set_up_logging(LogSettings(format="json"))
+    set_up_logging(LogSettings(level=plan.log_level, format="json"))
     if plan.positions_from_kafka:
         vars(feedback_listener.service)["TopicReader"] = PositionsFromKafka
     kafka, topics = KafkaSettings(bootstrap_servers=plan.bootstrap_servers), TopicSettings(prefix=plan.prefix)

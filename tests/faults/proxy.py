@@ -4,6 +4,7 @@ import asyncio
 import random
 import socket
 import struct
+from collections.abc import Collection
 from contextlib import suppress
 from enum import Enum, auto
 from types import TracebackType
@@ -92,10 +93,13 @@ class Proxy:
         broker_reader, broker_writer = await asyncio.open_connection(HOST, self._target_port)
         self._writers.add(broker_writer)
         try:
-            await asyncio.gather(self._pump(reader, broker_writer), self._pump(broker_reader, writer))
+            await asyncio.gather(self._requests(reader, broker_writer), self._pump(broker_reader, writer))
         finally:
             self._writers.discard(broker_writer)
             await _closed(broker_writer)
+
+    async def _requests(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await self._pump(reader, writer)
 
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         is_dead = False
@@ -110,6 +114,43 @@ class Proxy:
                 writer.write(data)
                 await writer.drain()
         await self._flowing.wait()
+        writer.close()
+
+
+class HangingProxy(Proxy):
+    """Lets all requests through but some: a connection that carries one is held, as by a thread of the broker that
+    hangs, until none is held any more. It reads Kafka's frames: no TLS.
+    """
+
+    def __init__(self, port: int, target_port: int) -> None:
+        super().__init__(port, target_port)
+        self._held: Collection[int] = ()
+        self._released = asyncio.Event()
+        self._released.set()
+
+    def hold(self, *api_keys: int) -> None:
+        """From now on these requests are held; none: what is held goes on."""
+        self._held = api_keys
+        if api_keys:
+            self._released.clear()
+        else:
+            self._released.set()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.hold()
+        await super().__aexit__(kind, error, traceback)
+
+    async def _requests(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError, asyncio.IncompleteReadError):
+            while True:
+                size = await reader.readexactly(4)
+                request = await reader.readexactly(int.from_bytes(size))
+                if int.from_bytes(request[:2]) in self._held:
+                    await self._released.wait()
+                writer.write(size + request)
+                await writer.drain()
         writer.close()
 
 

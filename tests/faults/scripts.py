@@ -12,6 +12,7 @@ from tests.cluster import Stream
 from tests.echo import echo_probability
 from tests.faults.holding_model import HOLD, WAIT
 from tests.faults.replica import Replica
+from tests.faults.worker_process import AUDIT_SHARE
 from tests.oracle import BAD, Input, Verdict, generate, judge
 
 PATIENT = {"session_timeout_s": 3, "transaction_timeout_s": 30, "commit_records": 50, "max_records": 100}
@@ -50,7 +51,7 @@ class Script:
         for replica in alive:
             replica.send(signal.SIGTERM)
         assert [await replica.ended() for replica in alive] == [0] * len(alive)
-        return judge(self.inputs, await self.stream.read())
+        return judge(self.inputs, await self.stream.outputs(), AUDIT_SHARE)
 
 
 Play = Callable[[Script], Awaitable[None]]
@@ -89,6 +90,15 @@ async def commit_before_the_fence(script: Script) -> None:
     a.send(signal.SIGCONT)
     assert await a.ended() == -signal.SIGKILL
     b.send(signal.SIGCONT)
+    await script.all_committed()
+
+
+async def kill_after_the_commit(script: Script) -> None:
+    """A is killed as soon as a transaction is committed; B goes on."""
+    await script.publish(generate(200, seed=14))
+    a = await script.start("a", PATIENT, step="committed", nth=2, signal="SIGKILL")
+    assert await a.ended() == -signal.SIGKILL
+    await script.start("b", PATIENT)
     await script.all_committed()
 
 

@@ -2,9 +2,9 @@
 
     python -m tests.faults.soak --records 1000000 --faults 200 --nodes 3 --seed 7 --json
 
-Exits with 0 when nothing was lost, doubled, wrong or out of order, the group ended well, each partition was read again
-soon after each fault, and the run tested something: some transactions were aborted or fenced. Else with 1, and the
-folder with all logs is kept.
+Exits with 0 when nothing was lost, doubled, wrong or out of order, the audit is exact, the group ended well, each
+partition was read again soon after each fault, and the run tested something: some transactions were aborted or fenced.
+Else with 1, and the folder with all logs is kept.
 """
 
 import argparse
@@ -209,7 +209,7 @@ async def _judge(stream: Stream, ledger: Ledger, report: Report) -> None:
     if holes:
         report.problems.append(f"inputs that were never acknowledged: {len(holes)}, the first {holes[:5]}")
     verdict = await verify(stream, ledger)
-    for name in ("lost", "doubled", "wrong", "out_of_order"):
+    for name in ("lost", "doubled", "wrong", "out_of_order", "audit"):
         found = getattr(verdict, name)
         setattr(report, name, len(found))
         if found:

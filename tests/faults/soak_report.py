@@ -23,6 +23,8 @@ class Report(Findings):
     doubled: int = 0
     wrong: int = 0
     out_of_order: int = 0
+    audit: int = 0
+    """What was wrong with the audit topic."""
     aborted: int = 0
     fenced: int = 0
     hidden: int = 0
@@ -42,7 +44,7 @@ class Report(Findings):
 
     @property
     def verdict_is_clean(self) -> bool:
-        return not (self.lost or self.doubled or self.wrong or self.out_of_order or self.problems)
+        return not (self.lost or self.doubled or self.wrong or self.out_of_order or self.audit or self.problems)
 
     @property
     def passed(self) -> bool:

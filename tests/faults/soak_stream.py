@@ -20,6 +20,7 @@ from streamgauge.events import decode_prediction
 from streamgauge.kafka import client_options
 from tests.cluster import Stream
 from tests.echo import echo_probability
+from tests.faults.worker_process import AUDIT_SHARE
 from tests.oracle import BAD, Input, Verdict, judge
 
 WORDS = (1, 1, 2, 5, 40)
@@ -214,9 +215,10 @@ async def log_ends(stream: Stream) -> dict[int, int]:
 
 
 async def verify(stream: Stream, ledger: Ledger) -> Verdict:
-    """The oracle's verdict on all results and dead letters; it pulls them, in a thread, as it judges."""
+    """The oracle's verdict on all results, dead letters and the audit; it pulls them, in a thread, as it judges."""
     loop = asyncio.get_running_loop()
-    batches = read_all(stream, "read_committed", (stream.topics.results, stream.topics.dead_letter))
+    topics = stream.topics
+    batches = read_all(stream, "read_committed", (topics.results, topics.dead_letter, topics.audit))
 
     async def batch() -> list[Any] | None:
         return await anext(batches, None)
@@ -225,7 +227,7 @@ async def verify(stream: Stream, ledger: Ledger) -> Verdict:
         while (fetched := asyncio.run_coroutine_threadsafe(batch(), loop).result()) is not None:
             yield from fetched
 
-    return await asyncio.to_thread(judge, ledger, records())
+    return await asyncio.to_thread(judge, ledger, records(), AUDIT_SHARE)
 
 
 async def hidden_records(stream: Stream) -> int:

@@ -31,6 +31,7 @@ CONTROLS = {
     "highest finished": Control(scripts.kill_beside_a_gap, {"control": "highest_finished"}, "lost"),
     "unawaited send": Control(scripts.delivery_fails, {"control": "unawaited_send"}, "lost"),
     "no epoch": Control(scripts.late_outcome, {"control": "no_epoch"}, "doubled"),
+    "audit outside": Control(scripts.kill_after_the_commit, {"control": "audit_outside"}, "audit"),
     "no sequencer": Control(scripts.overtaken, {"control": "no_sequencer"}, "out_of_order"),
 }
 

@@ -22,6 +22,8 @@ from tests.echo import LABELS, echo_probability
 from tests.faults.listeners import ListenerProcess, reconciled
 from tests.faults.replica import Replica
 from tests.faults.scenario import SETTINGS
+from tests.faults.worker_process import AUDIT_SHARE
+from worker.audit import Audit
 
 pytestmark = pytest.mark.faults
 
@@ -41,6 +43,8 @@ class Labelling:
         self.cells: Counter[Cell] = Counter()
         self.predictions: Counter[str] = Counter()
         self.outcomes: Counter[str] = Counter()
+        self.audit: Counter[str] = Counter()
+        """Predictions that are in it, those that are judged, and those that are right."""
         self.unmatched = 0
 
     async def publish(self, chunk: int) -> None:
@@ -73,6 +77,9 @@ class Labelling:
             self.outcomes["duplicate" if earlier[0] == later[0] else change] += 1
         if known:
             self.cells[str(partition), known[-1][0], predicted] += 1
+        if Audit(AUDIT_SHARE, "").share_of(message_id):
+            is_right = bool(known) and known[-1][0] == predicted
+            self.audit.update(predictions=1, judged=bool(known), correct=is_right)
         return [(message_id, *label) for label in labels]
 
     async def _label(self, message_id: str, label: str, source: str) -> None:
@@ -85,7 +92,7 @@ async def ends(stream: Stream) -> dict[tuple[str, int], int]:
     async with AIOKafkaConsumer(
         bootstrap_servers=stream.kafka.bootstrap_servers, isolation_level="read_committed"
     ) as consumer:
-        names = stream.topics.results, stream.topics.feedback
+        names = stream.topics.joined
         tps = [TopicPartition(name, partition) for name in names for partition in range(PARTITIONS)]
         return {(tp.topic, tp.partition): end for tp, end in (await consumer.end_offsets(tps)).items()}
 
@@ -103,7 +110,10 @@ def total(shown: list[Scraped], name: str, *by: str) -> Counter[tuple[str, ...]]
 
 @pytest.mark.timeout(240)
 async def test_every_number_is_right_after_a_storm(kafka: Kafka, tmp_path: Path) -> None:
-    """Two workers and two listeners, one of the four killed after each chunk; and `reconcile` agrees."""
+    """Two workers and two listeners, one of the four killed after each chunk; and `reconcile` agrees.
+
+    Each listener has the whole audit, to the last label.
+    """
     stream = await Stream.create(kafka.bootstrap_servers, partitions=PARTITIONS)
     dice = random.Random(SEED)
     async with AsyncExitStack() as stack:
@@ -131,6 +141,9 @@ async def test_every_number_is_right_after_a_storm(kafka: Kafka, tmp_path: Path)
     assert total(shown, "prediction_labels", "outcome") == {(key,): n for key, n in labelling.outcomes.items()}
     [labels] = {total([one], "labels")[()] for one in shown}
     assert labels - total(shown, "matched_labels")[()] == labelling.unmatched
+    for one in shown:
+        assert {name: total([one], f"audit_{name}")[()] for name in labelling.audit} == labelling.audit
+    assert 0.4 < labelling.audit["predictions"] / (CHUNK * CHUNKS) < 0.6
     assert report["differences"] == []
     print(report)
 
@@ -161,7 +174,7 @@ async def test_reconcile_names_what_is_wrong(kafka: Kafka, tmp_path: Path) -> No
         assert (await reconciled(stream, [await listener.url()]))["differences"] == []
         await listener.kill()
         with sqlite3.connect(listener.store) as database:
-            database.execute("UPDATE tallies SET conflict = conflict + 1 WHERE partition = 0")
+            database.execute("UPDATE outcomes SET conflict = conflict + 1 WHERE partition = 0")
         database.close()
         await listener.restart()
         await listener.shown_at(at)

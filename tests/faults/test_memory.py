@@ -199,7 +199,7 @@ async def test_inference_longer_than_the_session_keeps_the_group(kafka: Kafka, m
     stream = await Stream.create(kafka.bootstrap_servers)
     inputs = await stream.publish(generate(500, seed=31))
     async with running(stream, model_slots=1) as registry:
-        outputs = await stream.read(at_least=len(inputs))
+        outputs = await stream.outputs(at_least=len(inputs))
         assert registry.get_sample_value("streamgauge_rebalances_total") == 1
     assert judge(inputs, outputs).is_clean
     assert registry.get_sample_value("streamgauge_transactions_total", {"outcome": "aborted"}) == 0

@@ -12,6 +12,9 @@ from streamgauge.kafka import client_options
 from tests.cluster import Kafka, Stream
 from tests.faults.soak import Options, soak
 from tests.faults.soak_stream import Feed, Flow, Ledger, verify
+from tests.faults.worker_process import AUDIT_SHARE
+from tests.oracle import judge
+from worker.audit import Audit
 
 pytestmark = [
     pytest.mark.faults,
@@ -51,6 +54,38 @@ async def test_the_verdict_finds_what_is_lost_and_what_is_doubled(kafka: Kafka) 
     assert verdict.out_of_order == [(stream.topics.results, *doubled)]
 
 
+async def test_the_verdict_finds_what_is_wrong_with_the_audit(kafka: Kafka) -> None:
+    """Right results, and an audit that lacks one, holds one twice, one that is altered, and one that was not chosen."""
+    stream = await Stream.create(kafka.bootstrap_servers, partitions=1)
+    ledger, flow = Ledger(SEED, 1), Flow.start(1, each=300)
+    await Feed(stream, ledger, flow, SEED, pace=lambda: 50_000).run()
+    audit = Audit(AUDIT_SHARE, "")
+    results = [position for position in sorted(ledger) if isinstance(ledger[position].outcome, float)]
+    chosen = [position for position in results if audit.share_of(_id(position))]
+    other = next(position for position in results if position not in chosen)
+    lost, doubled, altered = chosen[10], chosen[20], chosen[30]
+    async with AIOKafkaProducer(**client_options(stream.kafka)) as producer:
+        for position in sorted(ledger):
+            await producer.send(**_output(stream, ledger, position, error=0))
+        for position in sorted([other, *chosen]):
+            record = _output(stream, ledger, position, error=0) | {"topic": stream.topics.audit}
+            for _ in range({lost: 0, doubled: 2}.get(position, 1)):
+                await producer.send(**record | ({"headers": [("a", b"b")]} if position == altered else {}))
+    verdict = await verify(stream, ledger)
+    assert sorted((partition, offset) for _what, partition, offset in verdict.audit) == sorted(
+        [lost, doubled, altered, other]
+    )
+    assert verdict.out_of_order == [(stream.topics.audit, *doubled)]
+    assert (verdict.lost, verdict.doubled, verdict.wrong) == ([], [], [])
+    of_another_share = judge(ledger, await stream.outputs(), AUDIT_SHARE / 2)
+    marked = {(partition, offset) for what, partition, offset in of_another_share.audit if what == "wrongly marked"}
+    assert marked == set(chosen)
+
+
+def _id(position: tuple[int, int]) -> str:
+    return f"{position[0]}-{position[1]}"
+
+
 def _output(stream: Stream, ledger: Ledger, position: tuple[int, int], error: float) -> dict[str, Any]:
     """What a worker would write for this input, with a probability that is off by `error`."""
     (partition, offset), outcome = position, ledger[position].outcome
@@ -59,7 +94,7 @@ def _output(stream: Stream, ledger: Ledger, position: tuple[int, int], error: fl
         headers = [(f"__connect.errors.{name}", text.encode()) for name, text in parts.items()]
         return {"topic": stream.topics.dead_letter, "partition": partition, "value": b"", "headers": headers}
     prediction = Prediction(
-        id="x",
+        id=_id(position),
         label="POSITIVE",
         score=1.0,
         scores={"POSITIVE": outcome + error},
@@ -68,5 +103,6 @@ def _output(stream: Stream, ledger: Ledger, position: tuple[int, int], error: fl
         source=Position(topic=stream.topics.input, partition=partition, offset=offset, timestamp_ms=0),
         tokens=1,
         truncated=False,
+        audit=Audit(AUDIT_SHARE, "").share_of(_id(position)),
     )
     return {"topic": stream.topics.results, "partition": partition, "value": encode(prediction)}

@@ -5,7 +5,7 @@ lines on standard error (the worker's own log), and freezes or dies by real sign
 """
 
 import sys
-from typing import Any
+from typing import Any, Literal
 from unittest import mock
 
 import msgspec
@@ -13,16 +13,20 @@ from prometheus_client import CollectorRegistry
 
 import worker.start
 import worker.transaction
+from streamgauge.http import serve_http
 from streamgauge.lifecycle import run
 from streamgauge.settings import KafkaSettings, LogSettings, TopicSettings
-from streamgauge.telemetry import serve_http, set_up_logging
+from streamgauge.telemetry import set_up_logging
 from tests.faults import hooks, wrong
 from tests.faults.holding_model import HoldingModel
 from tests.faults.steps import STEPS, arm
 from worker.service import Worker
 from worker.settings import WorkerSettings
 
-__all__ = ["STEPS", "Plan"]
+__all__ = ["AUDIT_SHARE", "STEPS", "Plan"]
+
+AUDIT_SHARE = 0.5
+"""So that nearly every transaction writes to the audit, unless a plan says otherwise."""
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,16 +57,19 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """Of a batch of output: small, and each transaction has several."""
     open_timeout_s: float | None = None
     """For a fence and for the reading of where to start; a script may not have the worker's patience."""
+    log_level: Literal["info", "debug"] = "debug"
+    """At debug each line is written, as scripts read them; otherwise repetitions are folded."""
     settings: dict[str, Any] = {}
 
 
 def main() -> None:
     plan = msgspec.json.decode(sys.argv[1], type=Plan)
-    set_up_logging(LogSettings(format="json"))
+    set_up_logging(LogSettings(level=plan.log_level, format="json"))
     model = HoldingModel()
     _prepare(plan, model)
     kafka, topics = KafkaSettings(bootstrap_servers=plan.bootstrap_servers), TopicSettings(prefix=plan.prefix)
-    settings = WorkerSettings(group=plan.group, instance=plan.instance, http_port=0, **plan.settings)
+    chosen = {"audit_share": AUDIT_SHARE} | plan.settings
+    settings = WorkerSettings(group=plan.group, instance=plan.instance, http_port=0, **chosen)
     registry = CollectorRegistry()
 
     async def serve(stop: Any) -> None:

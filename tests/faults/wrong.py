@@ -8,13 +8,14 @@ from unittest import mock
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
+from msgspec.structs import replace
 
 import worker.service
 import worker.start
 import worker.tenure
 import worker.transaction
 from streamgauge.groups import committed_offset
-from streamgauge.kafka import admin_client
+from streamgauge.kafka import admin_client, client_options
 from streamgauge.settings import KafkaSettings, TopicSettings
 from worker.outcomes import Outcome
 from worker.output import OutputRecord
@@ -22,7 +23,7 @@ from worker.publish import Publisher
 from worker.sequencer import Sequencer
 from worker.settings import WorkerSettings
 from worker.tenure import Tenure
-from worker.transaction import OffsetAfter, Writer
+from worker.transaction import OffsetAfter, Writer, send_in_order
 from worker.visible import NOTHING, Outputs, Tail
 
 
@@ -153,6 +154,51 @@ def trusts_the_offset() -> None:
     mock.patch.object(Outputs, "tail", unseen).start()
 
 
+def audit_unseen() -> None:
+    """Looks at all outputs but the audit: it neither adds what is missing there, nor knows what is there already."""
+    right = Outputs.tail
+
+    async def tail(self: Outputs, *args: Any) -> Tail:
+        found = await right(self, *args)
+        # What stands in the audit alone has no time at which a result was written.
+        others = {offset: shown for offset, shown in found.shown.items() if shown.reason or shown.at_ms}
+        shown = {offset: replace(shown, unpaired=None) for offset, shown in others.items()}
+        return replace(found, shown=shown)
+
+    mock.patch.object(Outputs, "tail", tail).start()
+
+
+class AuditOutside:
+    """A writer that sends the audit's records after its transaction, not in it.
+
+    Before it would do no harm: what stands in the audit alone is found, and its result is made of it.
+    """
+
+    def __init__(self, writer: Writer, kafka: KafkaSettings, source: TopicPartition) -> None:
+        self._writer, self._kafka, self._source = writer, kafka, source
+
+    async def commit(self, records: Sequence[OutputRecord], offset_after: OffsetAfter) -> None:
+        audit = [record for record in records if record.topic.endswith(".audit")]
+        await self._writer.commit([record for record in records if record not in audit], offset_after)
+        if audit:
+            async with AIOKafkaProducer(**client_options(self._kafka)) as producer:
+                await send_in_order(producer, audit[0].topic, self._source.partition, audit)
+
+
+def audit_outside() -> None:
+    """The audit is written beside the transaction."""
+    right = worker.transaction.fenced_writer
+
+    @asynccontextmanager
+    async def with_audit_outside(
+        kafka: KafkaSettings, topics: TopicSettings, settings: WorkerSettings, source: TopicPartition, *rest: Any
+    ) -> AsyncIterator[Writer]:
+        async with right(kafka, topics, settings, source, *rest) as writer:
+            yield AuditOutside(writer, kafka, source)
+
+    mock.patch.object(worker.service, "fenced_writer", with_audit_outside).start()
+
+
 VARIANTS: dict[str, Callable[[], None]] = {
     "offset_before_fence": offset_before_fence,
     "highest_finished": highest_finished,
@@ -160,4 +206,6 @@ VARIANTS: dict[str, Callable[[], None]] = {
     "no_epoch": no_epoch,
     "no_sequencer": no_sequencer,
     "trusts_the_offset": trusts_the_offset,
+    "audit_unseen": audit_unseen,
+    "audit_outside": audit_outside,
 }

@@ -134,7 +134,8 @@ def _check(options: Options) -> None:
     missing = [name for name in ("torch", "transformers", "onnx", "optimum.exporters.onnx") if not _present(name)]
     if missing:
         raise ConfigurationError(
-            f"streamgauge export needs {', '.join(missing)}: pip install 'streamgauge[export]' (5 GB with torch)"
+            f"streamgauge export needs {', '.join(missing)}; run, in the project's folder: pip install '.[export]' "
+            "(5 GB with torch)"
         )
     if options.quantize not in LARGEST_DIFFERENCE:
         raise ConfigurationError(f"--quantize {options.quantize}: there are {', '.join(LARGEST_DIFFERENCE)}")
