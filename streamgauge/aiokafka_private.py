@@ -1,54 +1,60 @@
-"""All that is used of aiokafka without being part of its documented interface, and why. Written for aiokafka 0.14.
+"""What is used of aiokafka's clients without being part of its documented interface, and why. For aiokafka 0.14.
 
-`tests/unit/test_aiokafka_private.py` holds the installed version to it: where a part is gone, only this module changes.
+`aiokafka_records.py` is the same for records. `tests/unit/test_aiokafka_private.py` holds the installed version to
+both: where a part is gone, only they change.
 """
 
 import asyncio
-import itertools
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+import random
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
+from weakref import WeakSet
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, client
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, client, conn
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.conn import CloseReason
-from aiokafka.consumer import fetcher
-from aiokafka.errors import KafkaError
-from aiokafka.producer.message_accumulator import BatchBuilder
+from aiokafka.conn import AIOKafkaConnection, CloseReason, collect_hosts
+from aiokafka.errors import (
+    IncompatibleBrokerVersion,
+    KafkaConnectionError,
+    KafkaError,
+    NodeNotReadyError,
+    RequestTimedOutError,
+)
 from aiokafka.protocol.api import Request, Response
 from aiokafka.protocol.group import JoinGroupRequest, SyncGroupRequest
-from aiokafka.record.default_records import (
-    DefaultRecordBatch,
-    _DefaultRecordBatchBuilderPy,
-    _DefaultRecordBatchPy,
-    _DefaultRecordPy,
-)
-from aiokafka.record.memory_records import _MemoryRecordsPy
-from aiokafka.record.util import decode_varint
+from aiokafka.protocol.metadata import MetadataRequest
 
-from streamgauge.events import MAX_HEADERS
+import streamgauge.aiokafka_records  # noqa: F401 - whatever a client of ours fetches is read as we need it
 
-HEADERS_READ = 2 * MAX_HEADERS
-"""Of a record's headers. A dead letter of ours has fewer; of a record with more, these are enough to refuse it."""
+CLOSING_TIMEOUT_S = 1.0
+
+Address = tuple[str, int]
+"""Host and port."""
 
 
 def fail_unsent(producer: AIOKafkaProducer, error: KafkaError) -> None:
-    """Fail what waits to be sent: aiokafka keeps an idempotent producer's batch for ever, and `stop` waits for it."""
-    producer._message_accumulator.fail_all(error)
+    """Fail what waits to be sent: aiokafka keeps an idempotent producer's batch for ever, and `stop` waits for it.
 
-
-def batch_bytes(key: bytes | None, value: bytes | None, headers: Sequence[tuple[str, bytes | None]]) -> int:
-    """What a topic's `max.message.bytes` is compared with: the size of a batch of this record alone, uncompressed."""
-    builder = _DefaultRecordBatchBuilderPy(2, 0, 1, -1, -1, 0, 0)
-    builder.append(0, None, key, value, headers)
-    size: int = builder.size()
-    return size
+    A batch that waits to be sent again is not among those from which its callback removes it: asyncio would log an
+    exception of each.
+    """
+    accumulator = producer._message_accumulator
+    again = [batch for batches in accumulator._batches.values() for batch in batches if batch.retry_count]
+    accumulator._pending_batches.update(again)
+    accumulator.fail_all(error)
 
 
 def sender_task(producer: AIOKafkaProducer) -> asyncio.Task[None] | None:
     """The task that sends: when `stop` is cancelled it goes on, through connections that it opens anew."""
     task: asyncio.Task[None] | None = producer._sender.sender_task
     return task
+
+
+def note_closed(producer: AIOKafkaProducer) -> None:
+    """Say that nothing of it is open any more: one whose `stop` was cancelled before it had begun does not know it."""
+    producer._closed = True
 
 
 def transaction_end(producer: AIOKafkaProducer) -> asyncio.Future[Any] | None:
@@ -62,130 +68,55 @@ def has_stopped_fetching(consumer: AIOKafkaConsumer) -> bool:
     return task.done()
 
 
-async def send(admin: AIOKafkaAdminClient, request: Request[Any], node_id: int | None = None) -> Response:
-    """Send a request that the admin client has no method for, to that broker or any. Raises KafkaError."""
-    answer: Response = await admin._send_request(request, node_id)
-    return answer
-
-
-class RawName(str):
-    """The name of a header that is not UTF-8: shown with replacement characters, written as it came."""
-
-    __slots__ = ("raw",)
-    raw: bytes
-
-    def __new__(cls, raw: bytes) -> "RawName":
-        name = super().__new__(cls, raw.decode(errors="replace"))
-        name.raw = raw
-        return name
-
-    def encode(self, encoding: str = "utf-8", errors: str = "strict") -> bytes:
-        """What stood in the record."""
-        return self.raw
-
-
-def _name(raw: bytes) -> str:
-    try:
-        return raw.decode()
-    except UnicodeDecodeError:
-        return RawName(raw)
-
-
-class _TolerantBatch(_DefaultRecordBatchPy):
-    """Reads any bytes as a header's name, and the first `HEADERS_READ` headers."""
-
-    _pos: int
-
-    def _read_msg(self, decode_varint: Any = decode_varint) -> _DefaultRecordPy:
-        # The layout: https://kafka.apache.org/documentation/#record
-        buffer = self._buffer
-        length, start = decode_varint(buffer, self._pos)
-        _attributes, pos = decode_varint(buffer, start)
-        timestamp_delta_ms, pos = decode_varint(buffer, pos)
-        offset_delta, pos = decode_varint(buffer, pos)
-        key, pos = _nullable(buffer, pos)
-        value, pos = _nullable(buffer, pos)
-        count, pos = decode_varint(buffer, pos)
-        headers: list[tuple[str, bytes | None]] = []
-        for _ in range(min(count, HEADERS_READ)):
-            name, pos = _nullable(buffer, pos)
-            content, pos = _nullable(buffer, pos)
-            headers.append((_name(name or b""), content))
-        self._pos = start + length
-        is_append_time = self.timestamp_type == self.LOG_APPEND_TIME
-        timestamp_ms = self.max_timestamp if is_append_time else self.first_timestamp + timestamp_delta_ms
-        return _DefaultRecordPy(self.base_offset + offset_delta, timestamp_ms, self.timestamp_type, key, value, headers)
-
-
-def _nullable(buffer: bytearray, pos: int) -> tuple[bytes | None, int]:
-    """Bytes with their length before them, and the position after them."""
-    length, pos = decode_varint(buffer, pos)
-    return (None, pos) if length < 0 else (bytes(buffer[pos : pos + length]), pos + length)
-
-
-class _Batch:
-    """A batch as aiokafka's C parser reads it; from the first record on that this cannot, as ours does.
-
-    The C parser raises when a header's name is not UTF-8, and that would end a poll of all partitions. Ours, in Python,
-    takes fourteen times as long.
+class AdminClient(AIOKafkaAdminClient):
+    """Asks another broker where any will do and one cannot be reached: aiokafka picks one at random, once. Brokers tell
+    of one that has died for as long as its session lasts.
     """
 
-    def __init__(self, batch: DefaultRecordBatch, data: memoryview) -> None:
-        self._batch, self._data = batch, data
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._batch, name)
-
-    def __next__(self) -> Any:
-        return next(self._batch)
-
-    def __iter__(self) -> Iterator[Any]:
-        done = 0
-        try:
-            for record in self._batch:
-                if len(record.headers) > HEADERS_READ:
-                    break
-                yield record
-                done += 1
-            else:
-                return
-        except UnicodeDecodeError:
-            pass
-        yield from itertools.islice(_TolerantBatch(self._data), done, None)
+    async def _send_request(self, request: Request[Any], node_id: int | None = None) -> Response:
+        brokers = [broker.nodeId for broker in self._client.cluster.brokers()] if node_id is None else []
+        for broker in random.sample(brokers, len(brokers)):
+            with suppress(NodeNotReadyError):  # raised before anything is sent
+                return await super()._send_request(request, broker)
+        return await super()._send_request(request, node_id)
 
 
-class _Records(_MemoryRecordsPy):
-    """What a broker answers to a fetch, as batches that read any record."""
-
-    def next_batch(self, *limits: int) -> Any:
-        data = self._next_slice
-        batch = super().next_batch(*limits)
-        return _Batch(batch, data) if isinstance(batch, DefaultRecordBatch) and data is not None else batch
+async def reach(admin: AIOKafkaAdminClient) -> None:
+    """Connect to a broker by the address that it advertises, which may be another than that of the first connection."""
+    await send(admin, MetadataRequest([]))
 
 
-fetcher.MemoryRecords = _Records
-"""The consumer has no setting for how records are read; it looks this name up for each answer."""
+def server_addresses(bootstrap_servers: str) -> list[Address]:
+    """As aiokafka's clients reach them."""
+    return [(host, port) for host, port, _family in collect_hosts(bootstrap_servers)]
 
 
-class _PythonBatch(BatchBuilder):
-    """As a producer's own batch, but it takes a `RawName`; the C builder takes exact strings only."""
-
-    def __init__(self, accumulator: Any, *, is_transactional: bool) -> None:
-        size, compression = accumulator._batch_size, accumulator._compression_type
-        super().__init__(size, compression, is_transactional=is_transactional)
-        self._builder = _DefaultRecordBatchBuilderPy(2, compression, is_transactional, -1, -1, 0, size)
-
-    def _set_producer_state(self, producer_id: int, producer_epoch: int, base_sequence: int) -> None:
-        self._builder.set_producer_state(producer_id, producer_epoch, base_sequence)
+def broker_addresses(admin: AIOKafkaAdminClient) -> list[Address]:
+    """Where the brokers say that they are reached; none before one has answered."""
+    return [(broker.host, broker.port) for broker in admin._client.cluster.brokers()]
 
 
-def new_batch(producer: AIOKafkaProducer, *, any_name: bool) -> BatchBuilder:
-    """An empty batch of this producer; `any_name`: it has to take headers whose name is a `RawName`."""
-    if not any_name:
-        return producer.create_batch()
-    transactions = producer._txn_manager
-    is_transactional = transactions is not None and transactions.transactional_id is not None
-    return _PythonBatch(producer._message_accumulator, is_transactional=is_transactional)
+async def advertised_addresses(options: Mapping[str, Any], timeout_s: float) -> list[Address]:
+    """Where brokers say that they are reached, as the first one tells that answers; none when none answers."""
+    admin = AIOKafkaAdminClient(**options)
+    bound_requests(admin, timeout_s)
+    try:
+        async with asyncio.timeout(timeout_s):
+            await admin.start()
+    except (KafkaError, OSError, TimeoutError):
+        return []
+    finally:
+        await admin.close()
+    return broker_addresses(admin)
+
+
+async def send(admin: AIOKafkaAdminClient, request: Request[Any], node_id: int | None = None) -> Response:
+    """Send a request that the admin client has no method for, to that broker or any. Raises KafkaError."""
+    try:
+        answer: Response = await admin._send_request(request, node_id)
+    except NotImplementedError as error:  # aiokafka's word for a version that the broker has not
+        raise IncompatibleBrokerVersion(str(error)) from None
+    return answer
 
 
 def bound_requests(
@@ -222,20 +153,25 @@ def _send(connection: Any, send: Callable[..., Any], join_s: float, request: Any
 
 
 async def _or_close(connection: Any, answer: Awaitable[Any]) -> Any:
+    """aiokafka itself, at a TimeoutError, looks for the connection to close it, and ends with a KeyError where another
+    request has replaced it meanwhile; so it is told what it would have raised.
+    """
     try:
         return await answer
-    except TimeoutError:
+    except TimeoutError as error:
         connection.close(reason=CloseReason.CONNECTION_TIMEOUT)
-        raise
+        raise RequestTimedOutError from error
 
 
-_bootstrap, _connect = client.AIOKafkaClient.bootstrap, client.create_conn
+_bootstrap, _close = client.AIOKafkaClient.bootstrap, client.AIOKafkaClient.close
+_closed: WeakSet[client.AIOKafkaClient] = WeakSet()
 _connected: dict[asyncio.Task[Any] | None, list[Any]] = {}
 """By the task that bootstraps, not by context: a task that it starts would inherit that, and be watched for ever."""
 
 
 async def _bootstrap_or_close(own: client.AIOKafkaClient) -> None:
     """As aiokafka does it, but where it is cancelled it closes its connection, which nothing else knows yet."""
+    _closed.discard(own)
     task = asyncio.current_task()
     connections = _connected[task] = []
     try:
@@ -248,10 +184,68 @@ async def _bootstrap_or_close(own: client.AIOKafkaClient) -> None:
         del _connected[task]
 
 
-async def _connect_and_tell(*args: Any, **options: Any) -> Any:
-    connection = await _connect(*args, **options)
+async def _close_for_good(own: client.AIOKafkaClient) -> None:
+    """As aiokafka does it; what a producer's sender has begun, and nobody can cancel, connects no more after it."""
+    _closed.add(own)
+    await _close(own)
+
+
+class _Bearer(conn.OAuthAuthenticator):
+    """Answers a broker's refusal of a token as RFC 7628, section 3.2.3, wants it. aiokafka takes it for a success: the
+    broker says why in a challenge without an error code, and refuses when this has been answered.
+    """
+
+    async def step(self, payload: bytes | None) -> tuple[bytes, bool] | None:
+        following: tuple[bytes, bool] | None = await super().step(None)
+        return (b"\x01", True) if following is None and payload else following
+
+
+conn.OAuthAuthenticator = _Bearer
+
+
+class Credentials(Protocol):
+    """Given to a client as its `ssl_context`, which aiokafka hands on to each connection without a look."""
+
+    def options(self) -> dict[str, Any]:
+        """What `create_conn` takes besides, as it is now: aiokafka would keep what it was constructed with."""
+        ...
+
+    def accepted(self, address: Address) -> None: ...
+    def refused(self, address: Address, error: BaseException) -> None: ...
+
+
+async def _connect(*args: Any, **options: Any) -> AIOKafkaConnection:
+    """As aiokafka's `create_conn`; what fails is closed when this returns: a loop that ends would leave it behind."""
+    connection = AIOKafkaConnection(*args, **options)
+    try:
+        await connection.connect()
+    except Exception:
+        if connection._protocol:
+            await asyncio.wait([connection._closed_fut], timeout=CLOSING_TIMEOUT_S)
+        raise
+    return connection
+
+
+async def _connect_and_tell(
+    host: str, port: int, *, ssl_context: Credentials | None = None, **options: Any
+) -> AIOKafkaConnection:
+    if ssl_context is None:
+        connection = await _connect(host, port, **options)
+    else:
+        try:
+            connection = await _connect(host, port, **options | ssl_context.options())
+        except Exception as error:
+            ssl_context.refused((host, port), error)
+            if isinstance(error, OSError | KafkaError):
+                raise
+            raise KafkaConnectionError(repr(error)) from error  # anything else would end aiokafka's tasks
+        ssl_context.accepted((host, port))
+    if getattr(options.get("on_close"), "__self__", None) in _closed:
+        connection.close(reason=CloseReason.SHUTDOWN)
+        raise KafkaConnectionError("the client was closed meanwhile")
     _connected.get(asyncio.current_task(), []).append(connection)
     return connection
 
 
-client.AIOKafkaClient.bootstrap, client.create_conn = _bootstrap_or_close, _connect_and_tell
+client.AIOKafkaClient.bootstrap, client.AIOKafkaClient.close = _bootstrap_or_close, _close_for_good
+client.create_conn = _connect_and_tell

@@ -4,7 +4,7 @@ Both need a topic of the brokers' own, which they make when it is first needed. 
 factor they cannot, and clients are only told to try again. So it is looked up here, where it can be named.
 """
 
-from typing import Any
+from collections.abc import Collection, Iterator, Mapping
 
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
@@ -25,20 +25,27 @@ async def check_coordination(admin: AIOKafkaAdminClient) -> None:
     if not missing:
         return
     brokers = (await admin.describe_cluster())["brokers"]
-    config = await _broker_config(admin, str(brokers[0]["node_id"]))
+    config = await broker_config(admin, brokers[0]["node_id"])
+    for problem in impossible_logs(missing, len(brokers), config):
+        raise ConfigurationError(problem)
+
+
+def impossible_logs(missing: Collection[str], brokers: int, config: Mapping[str, str]) -> Iterator[str]:
+    """Of the logs that are not there yet: a line for each that so many brokers with these settings cannot create."""
     for topic in sorted(missing):
         setting = f"{LOGS[topic]}.replication.factor"
         factor = int(config.get(setting) or 1)
-        if factor > len(brokers):
-            raise ConfigurationError(
-                f"the brokers cannot create {topic}: their setting {setting} is {factor}, but there are {len(brokers)} "
-                f"brokers; set {setting}={len(brokers)} on the brokers and restart them, or start more brokers"
+        if factor > brokers:
+            yield (
+                f"the brokers cannot create {topic}: their setting {setting} is {factor}, but there are {brokers} "
+                f"brokers; set {setting}={brokers} on the brokers and restart them, or start more brokers"
             )
 
 
-async def _broker_config(admin: AIOKafkaAdminClient, node_id: str) -> dict[str, Any]:
+async def broker_config(admin: AIOKafkaAdminClient, node_id: int) -> dict[str, str]:
+    """The settings of a broker; none where they may not be read."""
     try:
-        [answer] = await admin.describe_configs([ConfigResource(ConfigResourceType.BROKER, node_id)])
+        [answer] = await admin.describe_configs([ConfigResource(ConfigResourceType.BROKER, str(node_id))])
     except KafkaError:
         return {}
     return {key: value for _error, _message, _type, _name, entries in answer.resources for key, value, *_ in entries}

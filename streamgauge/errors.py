@@ -3,6 +3,7 @@
     StreamgaugeError                1   something failed at run time
     ├── BrokerError                 1   the embedded Apache Kafka cannot be had
     ├── ConfigurationError          2   a setting, an argument or the cluster forbids to start
+    │   ├── AccessDenied            2   a broker refuses the login, or a right is missing
     │   └── TopicsUnfit             2   topics are missing, or break a guarantee
     └── Stopped                     0   asked to stop before it had begun
 
@@ -33,6 +34,10 @@ class TopicsUnfit(ConfigurationError):  # noqa: N818 - "unfit" says it
 
     def __init__(self, *problems: str) -> None:
         super().__init__("; ".join(problems) + f"\n{MAKE_TOPICS_RIGHT}")
+
+
+class AccessDenied(ConfigurationError):  # noqa: N818 - "denied" says it
+    """A broker does not let us in, or does not allow what we must do; the message says which, and where to look."""
 
 
 MAKE_TOPICS_RIGHT = "run: streamgauge topics create"

@@ -24,6 +24,8 @@ Header = tuple[str, bytes]
 MessageId = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_ID_CHARS)]
 Label = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_LABEL_CHARS)]
 Metadata = dict[str, str | int | float | bool | None]
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+"""JSON's numbers have no end; sums of these can still be divided."""
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -34,16 +36,21 @@ class TextSubmitted(Event, frozen=True, kw_only=True):
     """The JSON form of an input record; the other form is the bare text."""
 
     text: str
+    """What is scored; not blank."""
     id: MessageId | None = None
+    """Names the result. Without it the headers `{ce_source}/{ce_id}` do, else `{topic}-{partition}-{offset}`."""
     metadata: Metadata | None = None
+    """Handed on to the result; at most 4,096 bytes as JSON."""
 
 
 class ModelRef(Event, frozen=True, kw_only=True):
-    """Which model scored: `digest` is `sha256:` and the hash over model, tokenizer and configuration."""
+    """Which model scored."""
 
     name: str
     version: str
+    """With the name, what tells models apart in all numbers."""
     digest: str
+    """`sha256:` and the hash over model, tokenizer and configuration."""
 
     @property
     def key(self) -> str:
@@ -52,12 +59,13 @@ class ModelRef(Event, frozen=True, kw_only=True):
 
 
 class Position(Event, frozen=True, kw_only=True):
-    """Where an input record stood; `timestamp_ms` is the time at which the broker took it, since the epoch."""
+    """Where an input record stood."""
 
     topic: str
     partition: int
     offset: int
     timestamp_ms: int
+    """When the broker took it, in milliseconds since the epoch."""
 
 
 class Timings(Event, frozen=True, kw_only=True):
@@ -65,15 +73,19 @@ class Timings(Event, frozen=True, kw_only=True):
 
     tokenize_s: float
     queue_s: float
+    """From tokenised until its batch began."""
     infer_s: float
+    """This text's share of its batch's inference."""
 
 
 class Prediction(Event, frozen=True, kw_only=True, omit_defaults=False):
-    """One scored text, in the results topic. Never holds the text."""
+    """One scored text, in the results topic; if it is in the audit, in the audit topic too. Never holds the text."""
 
     schema: int = 1
     id: str
+    """The message's id, which a label names."""
     label: str
+    """The class with the highest probability."""
     score: float
     """The probability of `label`, 0 to 1."""
     scores: dict[str, float]
@@ -81,17 +93,25 @@ class Prediction(Event, frozen=True, kw_only=True, omit_defaults=False):
     model: ModelRef
     timings: Timings
     source: Position
-    tokens: int
+    """The input record that was scored."""
+    tokens: Count
     """What the model read, special tokens included."""
     truncated: bool
+    """Whether the text was longer than the model reads."""
     metadata: Metadata | None = None
+    """As the input record had it."""
+    audit: float | None = None
+    """The share of messages that were to be in the audit when this one was chosen for it; None: it is not in it. Then
+    the same event stands in the audit topic as well."""
 
 
 class Histogram(Event, frozen=True, kw_only=True, omit_defaults=False):
-    """Seconds: `counts[i]` of them lie in (edges[i - 1], edges[i]], those of the last count above all edges."""
+    """Seconds, counted by where they lie."""
 
     edges: Sequence[float]
-    counts: Sequence[int]
+    """Ascending, in seconds."""
+    counts: Sequence[Count]
+    """`counts[i]` lie in (edges[i - 1], edges[i]], those of the last count above all edges."""
     sum: float
     max: float
 
@@ -99,13 +119,16 @@ class Histogram(Event, frozen=True, kw_only=True, omit_defaults=False):
 class Covered(Event, frozen=True, kw_only=True, omit_defaults=False):
     """Some records of one transaction, counted and measured."""
 
-    records: int
-    labels: dict[str, int]
+    records: Count
+    """Results and dead letters."""
+    labels: dict[str, Count]
     """Results by label."""
-    dead_letters: dict[str, int]
+    dead_letters: dict[str, Count]
     """Dead letters by reason."""
-    truncated: int
-    tokens: int
+    truncated: Count
+    """Texts that were longer than the model reads."""
+    tokens: Count
+    """What the model read of these texts."""
     padded_tokens: float
     """Tokens computed for these texts, their share of the padding included."""
     tokenize_s: float
@@ -127,25 +150,33 @@ class TransactionMeasured(Covered, frozen=True, kw_only=True, omit_defaults=Fals
 
     schema: int = 1
     worker: str
+    """The replica's name, which is the record's key too."""
     model: ModelRef
     """Which model scored; of several the one with the most results; if nothing was scored, the one in use."""
     topic: str
+    """Of the input records."""
     partition: int
     first_offset: int
+    """Of the first input record that is counted here."""
     last_offset: int
     began_at: str
+    """RFC 3339, by the worker's clock."""
     models: Sequence[CoveredByModel] = ()
     """Where several models scored: the part of each, most results first. The parts add up to the whole; records that
     no model scored are in the first."""
 
 
 class Feedback(Event, frozen=True, kw_only=True):
-    """A label for a message id. `source` says who labelled; `at` is informative: the broker's time decides."""
+    """A label for a message id: the class that its text should have had. The last one for an id counts."""
 
     id: MessageId
+    """The `id` of a result."""
     label: Label
+    """One of the classes in the result's `scores`."""
     source: Label | None = None
+    """Who labelled."""
     at: str | None = None
+    """Informative; which label is the last, the broker's time decides."""
     schema: int = 1
 
 
@@ -164,7 +195,7 @@ class Reason(StrEnum):
     SKIPPED = "skipped"
     TOO_MANY_HEADERS = "too_many_headers"
     UNREADABLE = "unreadable"
-    """Of old dead letters: a record that has a header with a name that is not UTF-8 is read now as any other."""
+    """Its batch is broken, or unpacks to more than is ever unpacked; the dead letter holds nothing of the record."""
 
 
 _encoder = msgspec.json.Encoder()
@@ -172,6 +203,8 @@ encode = _encoder.encode
 decode_prediction = msgspec.json.Decoder(Prediction).decode
 decode_measurement = msgspec.json.Decoder(TransactionMeasured).decode
 decode_feedback = msgspec.json.Decoder(Feedback).decode
+NO_EVENT = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""What decoding raises for bytes that are no event; the last one where they are nested without end."""
 
 
 def utc_now() -> str:

@@ -6,11 +6,12 @@ Whoever moves a committed offset fences the partition first, then reads the offs
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from typing import NamedTuple
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.coordinator.protocol import ConsumerProtocol
-from aiokafka.errors import CoordinatorLoadInProgressError, ProducerFenced
+from aiokafka.errors import CoordinatorLoadInProgressError, GroupAuthorizationFailedError, ProducerFenced
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 
 from streamgauge.kafka import answered, client_options, close_producer, persistently
@@ -44,18 +45,38 @@ async def fenced_producer(
         await close_producer(producer)
 
 
-async def owned_partitions(admin: AIOKafkaAdminClient, group: str, client_id: str) -> set[TopicPartition]:
-    """What the group's coordinator, asked now, says is assigned to the member `client_id`; none while it rebalances."""
+class Member(NamedTuple):
+    """Of a group: a worker's client id is its name."""
+
+    client_id: str
+    partitions: frozenset[TopicPartition] | None
+    """What is assigned to it; None while the group rebalances."""
+
+
+async def group_members(admin: AIOKafkaAdminClient, group: str) -> list[Member]:
+    """As the group's coordinator tells, asked now; none of a group that it does not know. Raises KafkaError."""
     [response] = await admin.describe_consumer_groups([group])
     [(error_code, _group, state, _type, _protocol, members, *_)] = response.groups
-    if error_code or state != "Stable":
-        return set()
-    return {
-        partition
-        for _member_id, member_client_id, _host, _metadata, assignment in members
-        if member_client_id == client_id and assignment
-        for partition in ConsumerProtocol.ASSIGNMENT.decode(assignment).partitions()
-    }
+    if error_code == GroupAuthorizationFailedError.errno:
+        raise GroupAuthorizationFailedError(group)
+    if error_code:
+        return []
+
+    def partitions(assignment: bytes) -> frozenset[TopicPartition]:
+        return frozenset(ConsumerProtocol.ASSIGNMENT.decode(assignment).partitions() if assignment else ())
+
+    return [
+        Member(client_id, partitions(assignment) if state == "Stable" else None)
+        for _member_id, client_id, _host, _metadata, assignment in members
+    ]
+
+
+async def owned_partitions(admin: AIOKafkaAdminClient, group: str, client_id: str) -> set[TopicPartition]:
+    """What the group's coordinator, asked now, says is assigned to the member `client_id`; none while it rebalances.
+    Raises KafkaError.
+    """
+    members = await group_members(admin, group)
+    return {tp for member in members if member.client_id == client_id for tp in member.partitions or ()}
 
 
 async def committed_offset(admin: AIOKafkaAdminClient, group: str, tp: TopicPartition) -> OffsetAndMetadata | None:

@@ -2,7 +2,6 @@
 
 import asyncio
 import random
-import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeVar
@@ -10,10 +9,21 @@ from typing import Any, TypeVar
 import structlog
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import KafkaConnectionError, KafkaError
+from aiokafka.errors import KafkaConnectionError, KafkaError, NodeNotReadyError, RequestTimedOutError
 
-from streamgauge.aiokafka_private import bound_requests, fail_unsent, sender_task, transaction_end
-from streamgauge.errors import StreamgaugeError
+from streamgauge.access import access
+from streamgauge.aiokafka_private import (
+    AdminClient,
+    bound_requests,
+    broker_addresses,
+    fail_unsent,
+    note_closed,
+    reach,
+    sender_task,
+    server_addresses,
+    transaction_end,
+)
+from streamgauge.errors import AccessDenied, StreamgaugeError
 from streamgauge.lifecycle import Deadline, unless_stopped
 from streamgauge.settings import KafkaSettings
 
@@ -30,20 +40,16 @@ RETRY_BACKOFF_S = 0.2
 
 
 def client_options(settings: KafkaSettings) -> dict[str, Any]:
-    """The keyword arguments that every aiokafka client takes."""
-    options: dict[str, Any] = {
+    """The keyword arguments that every aiokafka client takes; what its connections need, `Access` adds to each."""
+    mechanism = settings.sasl_mechanism
+    return {
         "bootstrap_servers": settings.bootstrap_servers,
         "security_protocol": settings.security_protocol,
+        "ssl_context": access(settings),
+        "sasl_mechanism": "OAUTHBEARER" if mechanism == "AWS_MSK_IAM" else mechanism,
+        "sasl_plain_username": "",
+        "sasl_plain_password": "",
     }
-    if "SSL" in settings.security_protocol:
-        options["ssl_context"] = ssl.create_default_context(cafile=settings.ca_file)
-    if settings.security_protocol.startswith("SASL") and settings.username and settings.password:
-        options |= {
-            "sasl_mechanism": settings.sasl_mechanism,
-            "sasl_plain_username": settings.username,
-            "sasl_plain_password": settings.password.get_secret_value(),
-        }
-    return options
 
 
 def service_options(settings: KafkaSettings) -> dict[str, Any]:
@@ -58,7 +64,7 @@ async def admin_client(
     """A connected admin client. Services and commands open it first, so here they wait for a broker that is not up yet.
     `request_timeout_s` bounds each of its requests, from the first on.
 
-    Raises StreamgaugeError when no broker answers within `connect_timeout_s`, Stopped when `stop` is set before.
+    Raises StreamgaugeError when no broker answers within `reach_timeout_s`, Stopped when `stop` is set before.
     """
     admin = await unless_stopped(stop or asyncio.Event(), _reached(settings, request_timeout_s))
     try:
@@ -68,25 +74,35 @@ async def admin_client(
 
 
 async def _reached(settings: KafkaSettings, request_timeout_s: float | None) -> AIOKafkaAdminClient:
-    deadline = Deadline(settings.connect_timeout_s)
+    deadline = Deadline(settings.reach_timeout_s)
     backoff_s = 0.25
+    own, servers = access(settings), server_addresses(settings.bootstrap_servers)
     while True:
-        admin = AIOKafkaAdminClient(**client_options(settings))
+        admin = AdminClient(**client_options(settings))
         if request_timeout_s:
             bound_requests(admin, request_timeout_s)
         try:
             async with asyncio.timeout(deadline.left_s):  # a port may accept, and never answer
                 await admin.start()
-        except (KafkaConnectionError, TimeoutError):
+                await reach(admin)
+        except (KafkaConnectionError, NodeNotReadyError, RequestTimedOutError, TimeoutError):
+            advertised = broker_addresses(admin)
             await _closed(admin.close())
+            with suppress(TimeoutError):
+                async with asyncio.timeout(deadline.left_s):
+                    await own.examine(servers)
+            if own.is_refused_by(servers) or own.is_refused_by(advertised):
+                raise AccessDenied(own.refusal) from None
             if not deadline.left_s:
                 raise StreamgaugeError(
                     f"no Kafka broker answered at {settings.bootstrap_servers} within "
-                    f"{settings.connect_timeout_s:g} s; is one running? See STREAMGAUGE_KAFKA_BOOTSTRAP_SERVERS"
+                    f"{settings.reach_timeout_s:g} s; is one running? See STREAMGAUGE_KAFKA_BOOTSTRAP_SERVERS "
+                    f"({own.trouble or 'no answer'})"
                 ) from None
-            log.warning(
+            log.info(
                 "kafka.unreachable",
                 bootstrap_servers=settings.bootstrap_servers,
+                problem=own.trouble,
                 left_s=round(deadline.left_s),
             )
             await asyncio.sleep(min(jittered(backoff_s), deadline.left_s))
@@ -95,6 +111,7 @@ async def _reached(settings: KafkaSettings, request_timeout_s: float | None) -> 
             await _closed(admin.close())
             raise
         else:
+            own.is_started = True
             return admin
 
 
@@ -157,6 +174,7 @@ async def _abandon(producer: AIOKafkaProducer) -> None:
     with suppress(TimeoutError):
         async with asyncio.timeout(ABANDON_TIMEOUT_S):
             await producer.client.close()
+    note_closed(producer)
     # A fenced producer leaves a failed future behind that nobody awaits; unretrieved, asyncio would log a traceback.
     end = transaction_end(producer)
     if end is not None and end.done() and not end.cancelled():

@@ -5,15 +5,23 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import TopicAlreadyExistsError, UnknownTopicOrPartitionError, for_code
+from aiokafka.errors import (
+    ClusterAuthorizationFailedError,
+    TopicAlreadyExistsError,
+    TopicAuthorizationFailedError,
+    UnknownTopicOrPartitionError,
+    for_code,
+)
 
+from streamgauge import rights
 from streamgauge.coordination import check_coordination
 from streamgauge.errors import StreamgaugeError, TopicsUnfit
 from streamgauge.groups import start_group, unstarted_partitions
 from streamgauge.kafka import admin_client
 from streamgauge.lifecycle import Deadline
+from streamgauge.rights import Operation, Right, check_rights, denied, named_rights
 from streamgauge.settings import KafkaSettings, TopicSettings
-from streamgauge.topics import Change, Topic, desired, listener_violations, plan, worker_violations
+from streamgauge.topics import Change, Topic, desired, listener_violations, other_replicas, plan, worker_violations
 
 STARTS_AT_ONCE = 16
 SETTLE_TIMEOUT_S = 30.0
@@ -22,26 +30,43 @@ DYNAMIC_TOPIC_CONFIG = 1
 """The source code, in DescribeConfigs, of a value that was set on the topic itself."""
 
 
-async def check_for_worker(admin: AIOKafkaAdminClient, settings: TopicSettings) -> dict[str, Topic]:
-    """The input and output topics. Raises ConfigurationError when a guarantee would not hold."""
+async def check_for_worker(admin: AIOKafkaAdminClient, settings: TopicSettings, group: str) -> dict[str, Topic]:
+    """The input and output topics. Raises ConfigurationError when a guarantee would not hold, or a right is missing."""
     await check_coordination(admin)
+    await check_rights(admin, rights.worker(settings, group))
     existing = await describe(admin, [settings.input, *settings.outputs])
-    _refuse(worker_violations(settings, existing))
+    _refuse(found.text for found in worker_violations(settings, existing))
     return existing
 
 
 async def check_for_listener(admin: AIOKafkaAdminClient, settings: TopicSettings) -> dict[str, Topic]:
     """The results and feedback topics. Raises TopicsUnfit when the numbers could not be trusted on them."""
+    await check_rights(admin, rights.listener(settings))
     existing = await describe(admin, settings.joined)
-    _refuse(listener_violations(settings, existing))
+    _refuse(found.text for found in listener_violations(settings, existing))
     return existing
 
 
-async def check_exist(admin: AIOKafkaAdminClient, names: Sequence[str]) -> dict[str, Topic]:
-    """The named topics. Raises TopicsUnfit when one of them does not exist."""
-    existing = await describe(admin, names)
+async def check_exist(admin: AIOKafkaAdminClient, names: Sequence[str], operation: Operation) -> dict[str, int]:
+    """How many partitions the named topics have. Raises TopicsUnfit when one of them does not exist, AccessDenied when
+    this user may not do that with it.
+    """
+    await check_rights(admin, [Right("topic", name, (operation,)) for name in names])
+    existing = await _replicas(admin, names)
     _refuse(f"topic {name} does not exist" for name in names if name not in existing)
-    return existing
+    return {name: len(partitions) for name, partitions in existing.items()}
+
+
+async def _replicas(admin: AIOKafkaAdminClient, names: Sequence[str]) -> dict[str, list[int]]:
+    """How many each partition has, of the named topics that exist; being asked for, a topic might be created."""
+    present = set(await admin.list_topics())
+    names = [name for name in names if name in present]
+    described = await admin.describe_topics(names) if names else []
+    return {
+        topic["topic"]: [len(partition["replicas"]) for partition in topic["partitions"]]
+        for topic in described
+        if not topic["error_code"]
+    }
 
 
 def _refuse(problems: Iterable[str]) -> None:
@@ -53,16 +78,10 @@ async def describe(
     admin: AIOKafkaAdminClient, names: Sequence[str], *, own_config_only: bool = False
 ) -> dict[str, Topic]:
     """The named topics that exist, with their configuration (only what is set on the topic, if so asked)."""
-    present = set(await admin.list_topics())
-    names = [name for name in names if name in present]
-    if not names:
+    replicas = await _replicas(admin, names)
+    if not replicas:
         return {}
-    partitions = {
-        topic["topic"]: len(topic["partitions"])
-        for topic in await admin.describe_topics(names)
-        if not topic["error_code"]
-    }
-    answers = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, name) for name in partitions])
+    answers = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, name) for name in replicas])
     topics = {}
     for answer in answers:
         for error_code, message, _type, name, entries in answer.resources:
@@ -77,7 +96,7 @@ async def describe(
                 for key, value, _read_only, source, *_ in entries
                 if not own_config_only or source == DYNAMIC_TOPIC_CONFIG
             }
-            topics[name] = Topic(name, partitions[name], config)
+            topics[name] = Topic(name, len(replicas[name]), config, min(replicas[name], default=None))
     return topics
 
 
@@ -91,21 +110,31 @@ async def apply(admin: AIOKafkaAdminClient, change: Change, replication_factor: 
     if change.new:
         topic = NewTopic(change.topic, change.partitions, replication_factor, topic_configs=dict(change.config or {}))
         [(_name, code, *message)] = (await admin.create_topics([topic])).topic_errors
+        _unless_denied(code, "Create", change.topic)
         if code and for_code(code) is not TopicAlreadyExistsError:
             raise StreamgaugeError(
                 f"cannot create topic {change.topic}: {(message or [''])[0] or for_code(code).__name__}"
             )
         return
     if change.partitions:
-        await admin.create_partitions({change.topic: NewPartitions(change.partitions)})
+        try:
+            await admin.create_partitions({change.topic: NewPartitions(change.partitions)})
+        except TopicAuthorizationFailedError:
+            raise denied([f"Alter on topic {change.topic}"]) from None
     if change.config:
         # AlterConfigs replaces the whole set: what the topic's owner set besides must be sent along.
         kept = (await describe(admin, [change.topic], own_config_only=True))[change.topic].config
         resource = ConfigResource(ConfigResourceType.TOPIC, change.topic, {**kept, **change.config})
         for answer in await admin.alter_configs([resource]):
             for code, message, *_ in answer.resources:
+                _unless_denied(code, "AlterConfigs", change.topic)
                 if code:
                     raise StreamgaugeError(f"cannot change topic {change.topic}: {message or for_code(code).__name__}")
+
+
+def _unless_denied(error_code: int, operation: Operation, topic: str) -> None:
+    if error_code in (TopicAuthorizationFailedError.errno, ClusterAuthorizationFailedError.errno):
+        raise denied([f"{operation} on topic {topic}"])
 
 
 async def _settled(admin: AIOKafkaAdminClient, wanted: list[Topic]) -> dict[str, Topic]:
@@ -132,10 +161,14 @@ async def make_right(
 ) -> AsyncIterator[str]:
     """Do all of `plan`, then give `group` its starting offsets; yields a line for each thing done (or to be done)."""
     verb = "would change" if dry_run else "changed"
-    async with admin_client(kafka) as admin:
+    needed = rights.looking(settings, group)
+    async with admin_client(kafka) as admin, named_rights(admin, needed):
         await check_coordination(admin)
+        await check_rights(admin, needed)
         replicas = replication_factor or min(3, await brokers(admin))
         existing = await describe(admin, settings.every)
+        if told := other_replicas(replication_factor, existing):
+            yield told
         wanted = desired(settings, partitions, replicas, existing)
         changes = plan(wanted, existing)
         for change in changes:

@@ -93,7 +93,7 @@ async def stable_offset(admin: AIOKafkaAdminClient, group: str, tp: TopicPartiti
         if error_code == UNSTABLE_OFFSET_COMMIT:
             raise CoordinatorLoadInProgressError(f"the offset of {tp.topic}-{tp.partition} is about to move")
         if error_code:
-            raise for_code(error_code)(f"{tp.topic}-{tp.partition}")
+            raise for_code(error_code)(tp.topic)
         return OffsetAndMetadata(offset, metadata or "")
 
     committed = await persistently(ask, COORDINATOR_TIMEOUT_S)

@@ -1,4 +1,4 @@
-"""What strangers have written (ids, labels, names), as it may be shown to people: it steers no terminal."""
+"""Words for people at a terminal: what strangers have written (ids, labels, names) steers none, one is no plural."""
 
 from typing import TYPE_CHECKING
 
@@ -16,3 +16,13 @@ def cell(line: str) -> "Text":
     from rich.text import Text  # services never show a table
 
     return Text(harmless(line))
+
+
+def is_text(given: str) -> bool:
+    """Whether it can be encoded: bytes of the system that are not UTF-8 are lone surrogates in Python."""
+    return not any("\ud800" <= char <= "\udfff" for char in given)
+
+
+def counted(n: int, what: str) -> str:
+    """`1 text`, `2 texts`."""
+    return f"{n} {what}" if n == 1 else f"{n} {what}s"

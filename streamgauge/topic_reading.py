@@ -13,19 +13,25 @@ from streamgauge.lifecycle import Deadline
 from streamgauge.settings import KafkaSettings
 
 POLL_MS = 500
+MAX_POLL_RECORDS = 1000
+"""A batch holds millions of records that are empty: as objects they take fifty times as much."""
 
 Polled = Mapping[TopicPartition, Sequence[Any]]
 """Records by partition, in their order."""
 
 
 @asynccontextmanager
-async def topic_reader(kafka: KafkaSettings) -> AsyncIterator[AIOKafkaConsumer]:
-    """A consumer of committed records, without a group. Raises StreamgaugeError when no broker answers."""
+async def topic_reader(kafka: KafkaSettings, **options: Any) -> AsyncIterator[AIOKafkaConsumer]:
+    """A consumer of committed records, without a group; `options`: others of aiokafka's. Raises StreamgaugeError when
+    no broker answers.
+    """
     consumer = AIOKafkaConsumer(
         isolation_level="read_committed",
         enable_auto_commit=False,
         auto_offset_reset="earliest",
+        max_poll_records=MAX_POLL_RECORDS,
         **service_options(kafka),
+        **options,
     )
     try:
         starting = persistently(consumer.start, kafka.connect_timeout_s)

@@ -7,6 +7,7 @@ value. So nothing is ever shortened or lowered here. Topics are created by `stre
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from streamgauge.settings import DAY_MS, TopicSettings
 
@@ -36,6 +37,8 @@ class Topic:
     name: str
     partitions: int
     config: Mapping[str, str]
+    replicas: int | None = None
+    """Of one that exists: of its partition that has the fewest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +52,15 @@ class Change:
     new: bool = False
 
 
+class Violation(NamedTuple):
+    """What a topic is not as a guarantee needs it."""
+
+    topic: str
+    what: str
+    """The setting that is wrong; or `existence`, or `partitions`."""
+    text: str
+
+
 def desired(
     settings: TopicSettings, partitions: int, replication_factor: int, existing: Mapping[str, Topic]
 ) -> list[Topic]:
@@ -59,16 +71,37 @@ def desired(
     output_bytes = str(input_bytes + OUTPUT_MARGIN_BYTES)
     week = STAMPED_BY_THE_BROKER | {"cleanup.policy": "delete", "retention.ms": str(7 * DAY_MS)}
     joined = week | {"retention.bytes": "-1", "retention.ms": str(settings.join_window_ms + DAY_MS)}
-    durable = {"min.insync.replicas": "2"} if replication_factor > 2 else {}
     wanted = {
         settings.results: joined | {"max.message.bytes": output_bytes},
+        settings.audit: joined | {"max.message.bytes": output_bytes},
         settings.metrics: week | {"max.message.bytes": output_bytes},
         settings.feedback: joined | UNPACKED_BY_THE_BROKER,
         settings.dead_letter: week | {"max.message.bytes": output_bytes},
         # Last: a new partition of the input must find its partitions of the outputs.
         settings.input: week | UNPACKED_BY_THE_BROKER | {"max.message.bytes": str(input_bytes)},
     }
-    return [Topic(name, partitions, durable | config) for name, config in wanted.items()]
+    return [
+        Topic(name, partitions, _durable(existing.get(name), replication_factor) | config)
+        for name, config in wanted.items()
+    ]
+
+
+def _durable(present: Topic | None, replication_factor: int) -> dict[str, str]:
+    """Of a topic that exists its own replicas count: nothing could be written where they are fewer than it needs."""
+    replicas = present.replicas if present and present.replicas else replication_factor
+    return {"min.insync.replicas": "2"} if replicas > 2 else {}
+
+
+def other_replicas(replication_factor: int | None, existing: Mapping[str, Topic]) -> str | None:
+    """What to say of topics that exist and have another number of replicas than was asked for."""
+    others = {name: topic for name, topic in existing.items() if topic.replicas != replication_factor}
+    if not replication_factor or not others:
+        return None
+    named = ", ".join(f"{name} has {others[name].replicas}" for name in sorted(others))
+    return (
+        f"--replication-factor {replication_factor} changes nothing of {len(others)} topics that exist: {named}; "
+        "Kafka's own kafka-reassign-partitions.sh gives them other replicas"
+    )
 
 
 def plan(wanted: list[Topic], existing: Mapping[str, Topic]) -> list[Change]:
@@ -102,11 +135,11 @@ def _amount(value: str) -> float:
     return math.inf if value == "-1" else int(value)
 
 
-def worker_violations(settings: TopicSettings, existing: Mapping[str, Topic]) -> Iterator[str]:
+def worker_violations(settings: TopicSettings, existing: Mapping[str, Topic]) -> Iterator[Violation]:
     """Why a worker must not start on these topics; nothing when all is well."""
     source = existing.get(settings.input)
     if source is None:
-        yield f"topic {settings.input} does not exist"
+        yield _missing(settings.input)
         return
     every = STAMPED_BY_THE_BROKER | {"cleanup.policy": "delete"}
     yield from _violations(source, every | UNPACKED_BY_THE_BROKER)
@@ -114,14 +147,15 @@ def worker_violations(settings: TopicSettings, existing: Mapping[str, Topic]) ->
     for name in settings.outputs:
         topic = existing.get(name)
         if topic is None:
-            yield f"topic {name} does not exist"
+            yield _missing(name)
             continue
         if topic.partitions < source.partitions:
-            yield f"topic {name}: {topic.partitions} partitions, but {settings.input} has {source.partitions}"
+            text = f"topic {name}: {topic.partitions} partitions, but {settings.input} has {source.partitions}"
+            yield Violation(name, "partitions", text)
         yield from _violations(topic, every | {"max.message.bytes": at_least})
 
 
-def listener_violations(settings: TopicSettings, existing: Mapping[str, Topic]) -> Iterator[str]:
+def listener_violations(settings: TopicSettings, existing: Mapping[str, Topic]) -> Iterator[Violation]:
     """Why a listener must not start on these topics: its numbers would not be a function of their retained records, or
     its memory would have no bound.
     """
@@ -133,12 +167,18 @@ def listener_violations(settings: TopicSettings, existing: Mapping[str, Topic]) 
     for name in settings.joined:
         topic = existing.get(name)
         if topic is None:
-            yield f"topic {name} does not exist"
+            yield _missing(name)
         else:
             yield from _violations(topic, needed | (UNPACKED_BY_THE_BROKER if name == settings.feedback else {}))
 
 
-def _violations(topic: Topic, needed: Mapping[str, str]) -> Iterator[str]:
+def _missing(name: str) -> Violation:
+    return Violation(name, "existence", f"topic {name} does not exist")
+
+
+def _violations(topic: Topic, needed: Mapping[str, str]) -> Iterator[Violation]:
     for key, value in _unmet(topic.config, needed):
         least = "at least " if key in MINIMA and value != "-1" else ""
-        yield f"topic {topic.name}: {key} is {topic.config.get(key)}, but must be {least}{value}"
+        yield Violation(
+            topic.name, key, f"topic {topic.name}: {key} is {topic.config.get(key)}, but must be {least}{value}"
+        )

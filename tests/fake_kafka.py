@@ -1,7 +1,7 @@
 """A Kafka for the producer's tests: a test decides what becomes of each record."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -10,6 +10,7 @@ from aiokafka.errors import KafkaError, MessageSizeTooLargeError, RecordListTooL
 
 from producer import publish
 from streamgauge.events import Header
+from streamgauge.rights import CODES
 from streamgauge.settings import KafkaSettings, TopicSettings, load
 
 TOPICS = load(TopicSettings)
@@ -47,6 +48,8 @@ class FakeKafka:
     def __init__(self) -> None:
         self.options: dict[str, Any] = {}
         self.topics = [TOPICS.input, TOPICS.feedback]
+        self.operations: set[int] | None = {CODES["Write"]}
+        """What it lets the user do with each topic."""
         self.outcome: Outcome = acknowledge
         self.refuse_to_send: KafkaError | None = None
         self.sent: list[tuple[str, bytes, bytes | None, list[Header]]] = []
@@ -56,9 +59,6 @@ class FakeKafka:
 
     async def start(self) -> None:
         """Connected."""
-
-    async def list_topics(self) -> list[str]:
-        return self.topics
 
     async def send(self, topic: str, value: bytes, *, key: bytes | None, headers: list[Header]) -> asyncio.Future[None]:
         if self.refuse_to_send:
@@ -88,10 +88,14 @@ def kafka(monkeypatch: pytest.MonkeyPatch) -> FakeKafka:
     async def admin_client(_settings: KafkaSettings, _stop: asyncio.Event | None) -> AsyncIterator[FakeKafka]:
         yield fake
 
+    async def allowed_operations(_admin: FakeKafka, names: Sequence[str]) -> dict[str, set[int] | None]:
+        return {name: fake.operations for name in names if name in fake.topics}
+
     async def close_producer(_producer: FakeKafka) -> None:
         fake.closed = True
 
     monkeypatch.setattr(publish, "AIOKafkaProducer", connect)
     monkeypatch.setattr(publish, "admin_client", admin_client)
+    monkeypatch.setattr(publish, "allowed_operations", allowed_operations)
     monkeypatch.setattr(publish, "close_producer", close_producer)
     return fake

@@ -7,16 +7,16 @@ from pathlib import Path
 import msgspec
 from prometheus_client import CollectorRegistry
 
+from feedback_listener.audit import Terms
 from feedback_listener.decoding import decode_records
 from feedback_listener.metrics import AccuracyCollector
 from feedback_listener.minute_log import MinuteLog
 from feedback_listener.records import RecordBatch, Stream
+from feedback_listener.settings import Shard
 from feedback_listener.store import Store, discard
 from feedback_listener.totals import Totals
 from tests import truth
-from tests.truth import Labelled, Record, Refused, Scored
-
-BESIDE = ("labels", "matched_labels", "results_refused", "feedback_refused")
+from tests.truth import BESIDE, HOUR_MS, Labelled, Record, Refused, Scored
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,9 @@ class Wire:
 def stream_of(record: Record) -> Stream:
     if isinstance(record, Refused):
         return Stream(record.stream)
-    return Stream.RESULTS if isinstance(record, Scored) else Stream.FEEDBACK
+    if isinstance(record, Labelled):
+        return Stream.FEEDBACK
+    return Stream.AUDIT if record.is_audited else Stream.RESULTS
 
 
 def wire(record: Record) -> Wire:
@@ -65,6 +67,7 @@ class Replica:
     def __init__(self, path: Path, now_ms: int, window_ms: int, store: type[Store] = Store) -> None:
         self._path, self._window_ms, self._kind = path, window_ms, store
         self.caught_up = True
+        self.shard = Shard(0, 1)
         self.registry = CollectorRegistry()
         self.registry.register(AccuracyCollector(self))
         self.store = self.open(now_ms)
@@ -72,6 +75,10 @@ class Replica:
     @property
     def totals(self) -> Totals:
         return self.store.totals
+
+    @property
+    def terms(self) -> Terms:
+        return Terms(self._window_ms, HOUR_MS, 0.8, 5.0)
 
     def ready(self) -> str | None:
         return None if self.caught_up else "catching up"
@@ -115,10 +122,9 @@ class Replica:
         """Every additive number that is not zero, named as `truth.numbers` names it."""
         found: truth.Numbers = {}
         for metric in self.registry.collect():
-            name = metric.name.removeprefix("streamgauge_")
             for sample in metric.samples:
-                labels = dict(sample.labels)
-                if sample.value and ("window" in labels or name in BESIDE) and not name.startswith("ml_"):
+                name, labels = sample.name.removeprefix("streamgauge_"), dict(sample.labels)
+                if sample.value and ("model" in labels or name in BESIDE) and not name.startswith("ml_"):
                     if "partition" in labels:
                         labels["partition"] = int(labels["partition"])  # type: ignore[assignment]
                     found[name, *labels.values()] = sample.value

@@ -1,5 +1,6 @@
 """The command line: all commands, of which each imports its service only when it runs."""
 
+import inspect
 import os
 import sys
 from collections.abc import Sequence
@@ -11,8 +12,7 @@ import typer
 import streamgauge
 from streamgauge.commands import local, models, operate, send, services, watch
 from streamgauge.errors import ConfigurationError, StreamgaugeError
-from streamgauge.settings import is_text
-from streamgauge.terminal import harmless
+from streamgauge.terminal import harmless, is_text
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -37,8 +37,19 @@ def _options(
     """What can be given before a command; the help text is the app's."""
 
 
+def _unwrapped(commands: typer.Typer) -> typer.Typer:
+    """Their docstrings as paragraphs: a terminal has other lines than the source."""
+    for command in commands.registered_commands:
+        paragraphs = (inspect.getdoc(command.callback) or "").split("\n\n")
+        command.help = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
+    for group in commands.registered_groups:
+        if group.typer_instance:
+            _unwrapped(group.typer_instance)
+    return commands
+
+
 for group in (services, send, watch, operate, models, local):
-    app.add_typer(group.app)
+    app.add_typer(_unwrapped(group.app))
 
 
 def main(argv: list[str] | None = None) -> None:

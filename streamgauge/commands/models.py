@@ -8,14 +8,13 @@ import typer
 
 from streamgauge.commands.running import Json, LabelMap
 from streamgauge.errors import StreamgaugeError
-from streamgauge.settings import load
 
 app = typer.Typer()
 
 
 @app.command(
-    epilog="Examples:  streamgauge export distilbert/distilbert-base-uncased-finetuned-sst-2-english --output sst2"
-    "   |   streamgauge export ./checkpoint --output model --quantize none --optimize O2"
+    epilog="Examples:\n  streamgauge export distilbert/distilbert-base-uncased-finetuned-sst-2-english --output sst2"
+    "\n  streamgauge export ./checkpoint --output model --quantize none --optimize O2"
 )
 def export(  # noqa: PLR0913, PLR0917 - options of a command
     source: Annotated[str, typer.Argument(metavar="MODEL_ID_OR_DIR", help="A hub's id, or a checkpoint's directory.")],
@@ -50,7 +49,7 @@ def export(  # noqa: PLR0913, PLR0917 - options of a command
     export_model(source, output, options, typer.echo)
 
 
-@app.command(epilog="Examples:  streamgauge inspect   |   streamgauge inspect ./model --json")
+@app.command(epilog="Examples:\n  streamgauge inspect\n  streamgauge inspect ./model --json")
 def inspect(
     directory: Annotated[Path | None, typer.Argument(help="Default: the model that comes along.")] = None,
     as_json: Json = False,
@@ -58,6 +57,7 @@ def inspect(
     """Say what a model is, check that it is still what was exported, and time it. Exit code 1 if it is not."""
     import msgspec
 
+    from streamgauge.settings import load
     from worker.model_making.inspection import inspect as inspect_model
     from worker.model_making.inspection import lines
     from worker.settings import WorkerSettings

@@ -36,8 +36,7 @@ def answers(only: Name | None, path: str, timeout_s: float) -> dict[Name, str]:
 
 def _ask(settings: ServiceSettings, path: str, timeout_s: float) -> tuple[int | None, str]:
     """Status and text; without a status when nobody listens there."""
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.http_host, settings.http_host)  # noqa: S104 - not bound
-    connection = HTTPConnection(host, settings.http_port, timeout=timeout_s)
+    connection = HTTPConnection(local_address(settings), settings.http_port, timeout=timeout_s)
     try:
         connection.request("GET", path)
         response = connection.getresponse()
@@ -48,3 +47,8 @@ def _ask(settings: ServiceSettings, path: str, timeout_s: float) -> tuple[int | 
         return 0, f"no answer to {path}: {error}"
     finally:
         connection.close()
+
+
+def local_address(settings: ServiceSettings) -> str:
+    """Where a service that listens as it is set is reached from this machine."""
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.http_host, settings.http_host)  # noqa: S104 - not bound

@@ -47,14 +47,20 @@ async def reader(kafka: KafkaSettings, topic: str, since_ms: int | None) -> Asyn
     Raises TopicsUnfit when there is no such topic.
     """
     async with admin_client(kafka) as admin:
-        existing = (await check_exist(admin, [topic]))[topic]
+        count = (await check_exist(admin, [topic], "Read"))[topic]
     async with topic_reader(kafka) as consumer:
-        partitions = [TopicPartition(topic, number) for number in range(existing.partitions)]
-        consumer.assign(partitions)
-        starts = await answered(kafka, _starts(consumer, partitions, since_ms), "offsets were asked for")
-        for tp, offset in starts.items():
-            consumer.seek(tp, offset)
+        await begin_at(kafka, consumer, [TopicPartition(topic, number) for number in range(count)], since_ms)
         yield consumer
+
+
+async def begin_at(
+    kafka: KafkaSettings, consumer: AIOKafkaConsumer, partitions: list[TopicPartition], since_ms: int | None
+) -> None:
+    """Assign these partitions, each at its first record that is not older than `since_ms`, or at the end."""
+    consumer.assign(partitions)
+    starts = await answered(kafka, _starts(consumer, partitions, since_ms), "offsets were asked for")
+    for tp, offset in starts.items():
+        consumer.seek(tp, offset)
 
 
 async def _starts(

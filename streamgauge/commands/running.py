@@ -5,11 +5,12 @@ import os
 import sys
 from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from streamgauge.settings import KafkaSettings, LogSettings, TopicSettings, load
+if TYPE_CHECKING:
+    from streamgauge.settings import KafkaSettings, TopicSettings
 
 Bootstrap = Annotated[
     str | None, typer.Option("--bootstrap-servers", "-b", help="Kafka's host:port, several with commas.")
@@ -28,7 +29,7 @@ LabelMap = Annotated[
 ]
 
 Work = Callable[[asyncio.Event], Coroutine[Any, Any, None]]
-KafkaWork = Callable[[KafkaSettings, TopicSettings, asyncio.Event], Coroutine[Any, Any, None]]
+KafkaWork = Callable[["KafkaSettings", "TopicSettings", asyncio.Event], Coroutine[Any, Any, None]]
 
 
 def run(work: Work, *, quiet: bool = True, grace_s: float | None = 0.0) -> None:
@@ -37,6 +38,7 @@ def run(work: Work, *, quiet: bool = True, grace_s: float | None = 0.0) -> None:
     `quiet`: log from warnings up, unless the environment says otherwise.
     """
     from streamgauge.lifecycle import run as run_until_done
+    from streamgauge.settings import LogSettings, load
     from streamgauge.telemetry import set_up_logging
 
     as_set = load(LogSettings)
@@ -47,13 +49,18 @@ def run(work: Work, *, quiet: bool = True, grace_s: float | None = 0.0) -> None:
 def run_on_kafka(
     bootstrap_servers: str | None, work: KafkaWork, *, quiet: bool = True, grace_s: float | None = 0.0
 ) -> None:
-    """As `run`, with the settings of Kafka and of the topics."""
-    kafka, topics = load(KafkaSettings, bootstrap_servers=bootstrap_servers), load(TopicSettings)
+    """As `run`, with the settings of Kafka and of the topics. `quiet`: for people, who do not wait for long either."""
+    from streamgauge.commands.patience import KafkaForPeople
+    from streamgauge.settings import KafkaSettings, TopicSettings, load
+
+    reach = KafkaForPeople if quiet else KafkaSettings
+    kafka, topics = load(reach, bootstrap_servers=bootstrap_servers), load(TopicSettings)
     run(lambda stop: work(kafka, topics, stop), quiet=quiet, grace_s=grace_s)
 
 
 def worker_group(group: str | None) -> str:
     """The workers' group: as given, or as the worker's settings name it."""
+    from streamgauge.settings import load
     from worker.settings import WorkerSettings
 
     return load(WorkerSettings, group=group).group

@@ -8,12 +8,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Literal
 
-import msgspec
 from rich.console import Console
 from rich.table import Table
 
 from streamgauge.commands.reading import reader
-from streamgauge.events import Covered, TransactionMeasured, decode_measurement
+from streamgauge.events import NO_EVENT, Covered, TransactionMeasured, decode_measurement
 from streamgauge.kafka import answered
 from streamgauge.settings import KafkaSettings, TopicSettings
 from streamgauge.terminal import cell
@@ -174,7 +173,7 @@ def add_all(stats: Stats, values: Iterable[bytes | None]) -> None:
     for value in values:
         try:
             stats.add(decode_measurement(value or b""))
-        except (msgspec.MsgspecError, ValueError, OverflowError):
+        except (*NO_EVENT, ValueError, OverflowError):
             continue
 
 

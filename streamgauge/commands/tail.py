@@ -4,11 +4,9 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-import msgspec
-
 from streamgauge.commands.reading import reader
 from streamgauge.commands.running import close_standard_output
-from streamgauge.events import CONNECT_ERRORS, decode_measurement, decode_prediction, last_header
+from streamgauge.events import CONNECT_ERRORS, NO_EVENT, decode_measurement, decode_prediction, last_header
 from streamgauge.settings import KafkaSettings, TopicSettings
 from streamgauge.terminal import harmless
 from streamgauge.topic_reading import POLL_MS
@@ -56,6 +54,9 @@ def _bytes(value: bytes | None) -> str:
 async def tail(kafka: KafkaSettings, topic: str, since_ms: int | None, line_of: Callable[[Any], str]) -> None:
     """Print records as they are committed, until nobody reads any more."""
     async with reader(kafka, topic, since_ms) as consumer:
+        if sys.stderr.isatty():
+            earlier = "" if since_ms is not None else " from now on; earlier ones: --from 1h"
+            print(f"waiting for records in {topic}{earlier}; Ctrl-C ends", file=sys.stderr)  # noqa: T201
         while True:
             polled = await consumer.getmany(timeout_ms=POLL_MS)
             try:
@@ -71,7 +72,7 @@ def line(record: Any, line_of: Callable[[Any], str]) -> str:
     """A record in one line, which steers no terminal, whoever wrote the record."""
     try:
         return harmless(line_of(record))
-    except msgspec.MsgspecError:
+    except NO_EVENT:
         return f"{record.topic}-{record.partition}@{record.offset} is no event of ours"
 
 
@@ -79,6 +80,7 @@ def lines_of(what: str, topics: TopicSettings, *, with_values: bool) -> tuple[st
     """Which topic `what` is, and how a record of it is shown."""
     return {
         "results": (topics.results, lambda record: result_line(record.value or b"")),
+        "audit": (topics.audit, lambda record: result_line(record.value or b"")),
         "metrics": (topics.metrics, lambda record: metric_line(record.value or b"")),
         "dead-letters": (topics.dead_letter, lambda record: dead_letter_line(record, with_value=with_values)),
     }[what]

@@ -27,6 +27,7 @@ from tests.cluster import Stream
 from tests.faults.listeners import ListenerProcess
 
 PARTITIONS = 4
+AUDIT_EVERY = 100
 SCRAPE_EVERY_S = 0.25
 MARK = b"the id"
 
@@ -59,7 +60,7 @@ def ids(count: int, kind: str) -> Iterator[bytes]:
 
 
 class Filler:
-    """Publishes results, and a label for every `label_every`-th of them; 0: for none."""
+    """Publishes results, a label for every `label_every`-th of them, and every AUDIT_EVERY-th to the audit; 0: none."""
 
     def __init__(self, stream: Stream, label_every: int) -> None:
         self._label_every = label_every
@@ -80,6 +81,8 @@ class Filler:
         labelled = []
         for number, name in enumerate(ids(count, kind)):
             self._send(self._topics.results, before + name + after, name, number % PARTITIONS, headers)
+            if number % AUDIT_EVERY == 0:
+                self._send(self._topics.audit, before + name + after, name, number % PARTITIONS, headers)
             if self._label_every and number % self._label_every == 0:
                 self.label(name)
                 labelled.append(name)

@@ -41,7 +41,9 @@ async def measure(servers: str, partitions: int, folder: Path) -> list[float]:
     began_s = time.monotonic()
     stream = await Stream.create(servers, partitions)
     row = [partitions, time.monotonic() - began_s]
-    environment: Mapping[str, str] = stream.worker_environment | {"STREAMGAUGE_LOG_FORMAT": "json"}
+    # At debug no line is folded: each partition has its own.
+    logging = {"STREAMGAUGE_LOG_FORMAT": "json", "STREAMGAUGE_LOG_LEVEL": "debug"}
+    environment: Mapping[str, str] = stream.worker_environment | logging
     cores = os.sched_getaffinity(0)
     logs = [folder / f"{stream.group}-{life}.log" for life in range(2)]
     async with started(module("worker"), cores, logs[0], environment) as process:

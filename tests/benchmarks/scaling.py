@@ -161,7 +161,7 @@ class Bench:
 
     async def verdict(self) -> Verdict:
         """Of everything that was sent."""
-        return judge(self.feed.inputs, await self.stream.read(at_least=len(self.feed.inputs)))
+        return judge(self.feed.inputs, await self.stream.outputs(at_least=len(self.feed.inputs)))
 
 
 @asynccontextmanager

@@ -23,6 +23,7 @@ import streamgauge.broker.embedded
 from streamgauge.broker import jars
 from streamgauge.broker.embedded import EmbeddedKafka
 from streamgauge.broker.properties import node_properties
+from streamgauge.child import free_ports
 from streamgauge.errors import BrokerError
 from tests.cluster import Kafka
 
@@ -138,7 +139,7 @@ async def test_the_data_folder_can_hold_one_broker_only(tmp_path: Path) -> None:
 
 async def test_a_listener_can_be_added(tmp_path: Path) -> None:
     """Plain settings add a listener to ours; the log has none of Kafka's complaints about them."""
-    (port,) = streamgauge.broker.embedded._free_ports(1)
+    (port,) = free_ports(1)
     extra = {
         "listeners": f"EXTRA://127.0.0.1:{port}",
         "advertised.listeners": f"EXTRA://127.0.0.1:{port}",
@@ -247,11 +248,11 @@ def test_a_port_in_use_is_refused() -> None:
 
 def test_a_port_taken_at_the_last_moment_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
     """Chosen ports that are gone when Kafka binds them are chosen again, once."""
-    choose = streamgauge.broker.embedded._free_ports
+    choose = free_ports
     with socket.create_server(("127.0.0.1", 0)) as server:
         taken = [server.getsockname()[1], *choose(1)]
         answers = [taken, choose(2)]
-        monkeypatch.setattr(streamgauge.broker.embedded, "_free_ports", lambda _count: answers.pop(0))
+        monkeypatch.setattr(streamgauge.broker.embedded, "free_ports", lambda _count: answers.pop(0))
         with EmbeddedKafka() as embedded:
             assert embedded.nodes[0].port != taken[0]
 
@@ -306,7 +307,7 @@ def test_java_ends_with_its_parent(tmp_path: Path) -> None:
         pid = int(parent.stdout.readline())
         assert not is_gone(pid)
         parent.kill()
-        assert until(lambda: is_gone(pid), 2.0)
+        assert until(lambda: is_gone(pid), 30.0)
 
 
 async def test_two_of_three_nodes_serve(three: EmbeddedKafka) -> None:

@@ -17,7 +17,7 @@ from prometheus_client import CollectorRegistry
 
 from feedback_listener.service import Listener
 from feedback_listener.settings import ListenerSettings
-from streamgauge.aiokafka_private import RawName, new_batch
+from streamgauge.aiokafka_records import RawName, new_batch
 from streamgauge.errors import ConfigurationError
 from streamgauge.events import MAX_HEADERS, Feedback, Reason, encode, last_header
 from tests.cluster import Kafka, Stream, until
@@ -57,7 +57,7 @@ async def test_any_header_name_is_read_and_written_as_it_came(kafka: Kafka) -> N
         inputs[0, offset] = Input(value or b"", outcome)
     inputs |= await stream.publish(generate(300, seed=32))
     async with running(stream):
-        outputs = await stream.read(at_least=len(inputs))
+        outputs = await stream.outputs(at_least=len(inputs))
     assert judge(inputs, outputs).is_clean
     raw = [name for record in outputs for name, _value in record.headers if isinstance(name, RawName)]
     assert [name.raw for name in raw] == [NAME] * 2
@@ -140,7 +140,7 @@ async def test_the_chosen_start_is_chosen_once(kafka: Kafka) -> None:
         await until(lambda: registry.get_sample_value("streamgauge_partitions_owned") == stream.partitions)
     inputs = await stream.publish(generate(50, seed=34))
     async with running(stream):
-        outputs = await stream.read(at_least=len(inputs))
+        outputs = await stream.outputs(at_least=len(inputs))
     assert judge(inputs, outputs).is_clean
 
 
@@ -195,7 +195,7 @@ async def test_a_stuck_partition_starves_no_other(kafka: Kafka) -> None:
         others = await stream.read(at_least=4000)
         assert {record.partition for record in others} == {1}
         go.set()
-        outputs = await stream.read(at_least=8000)
+        outputs = await stream.outputs(at_least=8000)
         stop.set()
     assert judge(inputs, outputs).is_clean
 
@@ -217,7 +217,7 @@ async def test_a_failed_writer_leaves_nothing_running(kafka: Kafka, monkeypatch:
         aborted = "streamgauge_transactions_total", {"outcome": "aborted"}
         await until(lambda: (registry.get_sample_value(*aborted) or 0) >= 4)
         is_down = False
-        outputs = await stream.read(at_least=len(inputs))
+        outputs = await stream.outputs(at_least=len(inputs))
     assert judge(inputs, outputs).is_clean
     names = [getattr(task.get_coro(), "__qualname__", "") for task in asyncio.all_tasks()]
     assert not [name for name in names if name.startswith(("Sender.", "MessageAccumulator."))]

@@ -60,7 +60,7 @@ async def test_a_loss_is_counted_once(kafka: Kafka) -> None:
         counts.append(lost(registry))
     assert counts == [30, 0], "an idle partition's loss was counted at each start"
     kept = {position: item for position, item in inputs.items() if position[1] >= 20}
-    assert judge(kept, await stream.read()).is_clean
+    assert judge(kept, await stream.outputs()).is_clean
 
 
 async def test_a_transactions_marker_is_no_record(kafka: Kafka) -> None:
@@ -101,4 +101,4 @@ async def test_an_offset_of_another_topic_means_nothing(kafka: Kafka) -> None:
             await opened(registry)
             await stream.all_committed(100)
     assert "input.made_anew" in {entry["event"] for entry in logs}
-    assert judge(inputs, await stream.read()).is_clean
+    assert judge(inputs, await stream.outputs()).is_clean

@@ -66,14 +66,21 @@ async def listening(
             stop.set()
 
 
-async def predict(stream: Stream, values: Sequence[bytes], *, partition: int = 0, abort: bool = False) -> None:
-    """One transaction, committed or aborted; each ends with a marker, which is an offset without a record."""
+async def predict(
+    stream: Stream, values: Sequence[bytes], *, partition: int = 0, abort: bool = False, audited: int = 0
+) -> None:
+    """One transaction, committed or aborted; each ends with a marker, which is an offset without a record.
+
+    So many of the values are in the audit as well.
+    """
     async with AIOKafkaProducer(
         bootstrap_servers=stream.kafka.bootstrap_servers, transactional_id=f"{stream.group}-{partition}"
     ) as producer:
         await producer.begin_transaction()
         for value in values:
             await producer.send_and_wait(stream.topics.results, value, partition=partition)
+        for value in values[:audited]:
+            await producer.send_and_wait(stream.topics.audit, value, partition=partition)
         await (producer.abort_transaction() if abort else producer.commit_transaction())
 
 
@@ -116,10 +123,10 @@ def total(registry: CollectorRegistry, name: str, **labels: str) -> float:
 async def write_a_history(stream: Stream) -> None:
     """Labels before, after, twice and corrected; aborted predictions, one of them the last thing in its partition."""
     await give_feedback(stream, label("early", "NEGATIVE"))
-    await predict(stream, [result("early"), result("late")])
+    await predict(stream, [result("early"), result("late")], audited=1)
     await predict(stream, [result("late"), result("aborted")], abort=True)
-    await predict(stream, [result("late", "NEGATIVE", model="2"), b"{}"], partition=1)
-    await predict(stream, [result("aborted")], partition=1, abort=True)
+    await predict(stream, [result("late", "NEGATIVE", model="2"), b"{}"], partition=1, audited=2)
+    await predict(stream, [result("aborted")], partition=1, abort=True, audited=1)
     await give_feedback(
         stream,
         label("late", "POSITIVE"),

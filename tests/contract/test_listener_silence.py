@@ -1,11 +1,14 @@
 """A listener whose broker is silent, or whose client has stopped fetching, says so."""
 
 import signal
+import threading
+from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
 
-from feedback_listener import topic_reader
+from feedback_listener import catch_up, topic_reader
+from feedback_listener.store import Store
 from streamgauge.broker.embedded import EmbeddedKafka
 from streamgauge.errors import StreamgaugeError
 from tests.cluster import Kafka, Stream, until
@@ -25,7 +28,7 @@ async def test_a_broker_that_does_not_answer_is_not_an_empty_topic(monkeypatch: 
         async with listening(stream) as (listener, registry):
             ready, lag = exported(registry), listener.lag()
             assert listener.ready() is None
-            assert len(lag) == 4
+            assert len(lag) == 3 * stream.partitions
             [broker] = kafka.nodes
             broker.kill(signal.SIGSTOP)
             await until(lambda: len(listener.lag()) == 0)
@@ -41,6 +44,30 @@ async def test_a_broker_that_does_not_answer_is_not_an_empty_topic(monkeypatch: 
             broker.kill()
             await until(lambda: listener.ready() is not None)
             assert matrix(registry) == {}
+
+
+async def test_a_store_that_takes_nothing_is_not_ready(kafka: Kafka, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that hangs: brokers answer, and the numbers stand still. It is not blamed on the brokers."""
+    monkeypatch.setattr(catch_up, "UNWELL_S", 0.5)
+    monkeypatch.setattr(catch_up, "STALLED_S", 1.0)
+    stream = await Stream.create(kafka.bootstrap_servers)
+    apply, writes = Store.apply, threading.Event()
+
+    def held(self: Store, *arguments: Any) -> None:
+        writes.wait()
+        apply(self, *arguments)
+
+    monkeypatch.setattr(Store, "apply", held)
+    writes.set()
+    async with listening(stream) as (listener, _registry):
+        await until(lambda: (listener.ready(), listener.live()) == (None, None))
+        writes.clear()
+        try:
+            await until(lambda: "the store has taken nothing for" in (listener.ready() or ""))
+            await until(lambda: "the store has taken nothing for" in (listener.live() or ""))
+        finally:
+            writes.set()
+        await until(lambda: (listener.ready(), listener.live()) == (None, None))
 
 
 async def stop_fetching(stream: Stream) -> None:

@@ -9,7 +9,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.structs import TopicPartition
 from prometheus_client import CollectorRegistry
 
-from streamgauge.aiokafka_private import batch_bytes
+from streamgauge.aiokafka_records import batch_bytes
 from streamgauge.errors import ConfigurationError, StreamgaugeError
 from streamgauge.events import Reason, decode_prediction, last_header
 from tests.cluster import Kafka, Stream
@@ -38,7 +38,7 @@ class PoisonedModel(EchoModel):
 
 
 async def replayed(stream: Stream, *reasons: Reason, dry_run: bool = False) -> dict[Reason, int]:
-    done = replay(stream.kafka, stream.topics, stream.group, reasons, dry_run=dry_run)
+    done = replay(stream.kafka, stream.topics, WorkerSettings(group=stream.group), reasons, dry_run=dry_run)
     return {each.reason: each.records async for each in done}
 
 
@@ -60,7 +60,7 @@ async def test_poison_is_isolated_and_replayed_once(kafka: Kafka) -> None:
     poison = [Input(f"{POISON}".encode(), Reason.INFERENCE_FAILED)] * 4
     inputs = await stream.publish([*good[:100], *poison, *good[100:]])
     async with running(stream, model=PoisonedModel()):
-        outputs = await stream.read(at_least=204)
+        outputs = await stream.outputs(at_least=204)
     assert judge(inputs, outputs).is_clean
     first_ids = {f"{stream.topics.input}-{p}-{o}" for (p, o), item in inputs.items() if item in poison}
 
@@ -92,13 +92,41 @@ async def test_a_dead_letter_that_cannot_go_back_is_named_and_those_behind_it_go
     would = await run_replay(stream, "--reason", "not_utf8", "--dry-run")
     assert would[0] == 0
     assert would[1][0].startswith(f"would pass {stream.topics.dead_letter}:0:0: it takes ")
-    assert would[1][1:] == ["would replay 2 dead letters: not_utf8"]
-    done = await run_replay(stream, "--reason", "not_utf8")
-    assert (done[0], done[1][1:]) == (1, ["replayed 2 dead letters: not_utf8"])
+    assert would[1][1:] == ["would replay 2 dead letters: not_utf8; workers would refuse 2 of them again"]
+    done = await run_replay(stream, "--reason", "not_utf8", "--anyway")
+    assert (done[0], done[1][1:]) == (
+        1,
+        ["replayed 2 dead letters: not_utf8; workers would refuse 2 of them again"],
+    )
     assert f"{stream.topics.input} takes {limit}. Publish it anew" in done[1][0]
     assert await run_replay(stream, "--reason", "not_utf8") == (0, ["replayed 0 dead letters: not_utf8"])
     back = (await stream.read([stream.topics.input]))[3:]
     assert [record.value for record in back] == [near, b"\xff"]
+
+
+async def test_what_would_be_refused_again_is_counted_before(kafka: Kafka) -> None:
+    """Nothing goes back until the operator says that it shall, or workers take what they refused."""
+    stream = await Stream.create(kafka.bootstrap_servers, partitions=1)
+    async with AIOKafkaProducer(bootstrap_servers=kafka.bootstrap_servers) as producer:
+        for value in (b"longer than ten", b"a longer one", b"\xff"):
+            await producer.send_and_wait(stream.topics.input, value)
+    async with running(stream, max_text_bytes=10):
+        await stream.read(at_least=3)
+
+    both = ("--reason", "text_too_large", "--reason", "not_utf8")
+    code, lines = await run_replay(stream, *both)
+    assert (code, lines) == (2, [])
+    code, lines = await run_replay(stream, *both, "--dry-run")
+    assert (code, lines) == (
+        0,
+        [
+            "would replay 2 dead letters: text_too_large",
+            "would replay 1 dead letters: not_utf8; workers would refuse 1 of them again",
+        ],
+    )
+    assert len(await stream.read([stream.topics.input])) == 3
+    assert await run_replay(stream, *both[:2]) == (0, ["replayed 2 dead letters: text_too_large"])
+    assert len(await stream.read([stream.topics.input])) == 5
 
 
 async def test_what_is_refused_again_is_not_replayed_again(kafka: Kafka) -> None:
@@ -160,7 +188,7 @@ async def test_bad_input_never_stops_a_worker(kafka: Kafka) -> None:
     good = Input(b"good", echo_probability("good"))
     inputs = await stream.publish([*[Input(b"\xff", Reason.NOT_UTF8)] * 3000, good, good])
     async with running(stream, brake_records=2, commit_records=50) as registry:
-        outputs = await stream.read(at_least=len(inputs))
+        outputs = await stream.outputs(at_least=len(inputs))
     assert judge(inputs, outputs).is_clean
     assert registry.get_sample_value("streamgauge_dead_letters_total", {"reason": "not_utf8"}) == 3000
 
@@ -189,12 +217,15 @@ async def test_a_skipped_record_becomes_a_dead_letter(kafka: Kafka) -> None:
     inputs = await stream.publish(generate(600, seed=21))
     async with running(stream, max_records=10):
         await skip(stream.kafka, stream.topics, stream.group, f"{stream.topics.input}:0:555")
-        await skip(stream.kafka, stream.topics, stream.group, f"{stream.topics.input}:0:577")
+        assert await skip(stream.kafka, stream.topics, stream.group, f"{stream.topics.input}:0:577") >= 0
     async with running(stream):
-        outputs = await stream.read(at_least=600)
+        outputs = await stream.outputs(at_least=600)
     skipped = {(0, 555): Input(b"", Reason.SKIPPED), (0, 577): Input(b"", Reason.SKIPPED)}
     assert judge(inputs | skipped, outputs).is_clean
     reasons = [last_header(record.headers, "__connect.errors.exception.class.name") for record in outputs]
     assert reasons.count(b"skipped") == 2
+    for position, why in {"0:610": "ends before 600, and 10 records would have", "2:0": "no partition 2"}.items():
+        with pytest.raises(ConfigurationError, match=why):
+            await skip(stream.kafka, stream.topics, stream.group, f"{stream.topics.input}:{position}")
     with pytest.raises(ConfigurationError, match=r"is past .*:0:555 already: it is at 600"):
         await skip(stream.kafka, stream.topics, stream.group, f"{stream.topics.input}:0:555")

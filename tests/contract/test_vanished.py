@@ -24,6 +24,7 @@ from tests.cluster import Kafka, Stream, until, worker_refusal
 from tests.contract.test_worker import running
 from tests.echo import EchoModel, echo_probability
 from tests.faults.replica import Replica
+from tests.faults.worker_process import AUDIT_SHARE
 from tests.oracle import Input, generate, judge
 from worker import service
 from worker.model.scorer import Probabilities, TokenIds
@@ -102,7 +103,7 @@ async def test_offsets_deleted_while_nobody_works_are_missed(kafka: Kafka, delet
     assert code == 2
     assert f"error: group {stream.group} has no committed offset for {stream.topics.input}-0" in errors
     assert "STREAMGAUGE_WORKER_START_FROM=earliest or latest" in errors
-    assert judge(inputs, await stream.read()).is_clean
+    assert judge(inputs, await stream.outputs()).is_clean
 
 
 @both_ways
@@ -115,7 +116,7 @@ async def test_offsets_of_a_group_at_work_cannot_be_deleted(kafka: Kafka, delete
         assert await delete(admin, stream) - {0} <= {NON_EMPTY_GROUP, GROUP_SUBSCRIBED_TO_TOPIC} != set()
         inputs |= await stream.publish(generate(100, seed=23))
         await stream.all_committed(len(inputs))
-    assert judge(inputs, await stream.read()).is_clean
+    assert judge(inputs, await stream.outputs()).is_clean
 
 
 @frozen
@@ -131,7 +132,7 @@ async def test_a_worker_at_work_revives_a_group_deleted_under_it(kafka: Kafka, t
         await stream.all_committed(len(inputs))
         a.send(signal.SIGTERM)
         assert await a.ended() == 0
-    assert judge(inputs, await stream.read()).is_clean
+    assert judge(inputs, await stream.outputs(), AUDIT_SHARE).is_clean
 
 
 @frozen
@@ -146,7 +147,7 @@ async def test_an_idle_worker_refuses_a_group_deleted_under_it(kafka: Kafka, tmp
         a.send(signal.SIGCONT)
         assert await a.ended() != 0
         assert f"group {stream.group} has no committed offset" in a.log
-    assert judge(inputs, await stream.read()).is_clean
+    assert judge(inputs, await stream.outputs(), AUDIT_SHARE).is_clean
 
 
 def large(count: int) -> list[Input]:
@@ -179,7 +180,7 @@ async def test_records_deleted_ahead_of_a_group_at_work(
             model_may_answer.set()
             await stream.all_committed(len(inputs))
     lost = registry.get_sample_value("streamgauge_records_lost_total", {"partition": "0"})
-    verdict = judge(inputs, await stream.read())
+    verdict = judge(inputs, await stream.outputs())
     assert verdict.lost == [(0, offset) for offset in range(log_start - len(verdict.lost), log_start)]
     assert 0 < len(verdict.lost) == lost
     assert (verdict.doubled, verdict.wrong, verdict.out_of_order) == ([], [], [])
@@ -210,6 +211,6 @@ async def test_partitions_added_while_a_worker_runs(
             async for _line in make_right(stream.kafka, stream.topics, stream.group, 4, None, dry_run=False):
                 pass
         inputs |= await grown.publish(generate(400, seed=27))
-        outputs = await grown.read(at_least=len(inputs))
+        outputs = await grown.outputs(at_least=len(inputs))
         assert registry.get_sample_value("streamgauge_partitions_owned") == 4
     assert judge(inputs, outputs).is_clean

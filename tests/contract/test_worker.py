@@ -2,8 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import ExitStack, asynccontextmanager, suppress
 from typing import Any
 
 import pytest
@@ -17,7 +17,8 @@ from streamgauge.events import Reason, decode_measurement, decode_prediction, la
 from streamgauge.kafka import admin_client
 from streamgauge.lifecycle import clock_ms
 from streamgauge.settings import DAY_MS, KafkaSettings, TopicSettings
-from tests.cluster import Kafka, Stream, until
+from tests.blocking import MAX_BLOCKED_S, MAX_COMPUTED_S, never_blocked
+from tests.cluster import Kafka, Stream, until, worker_refusal
 from tests.echo import EchoModel
 from tests.oracle import Input, generate, judge
 from worker.model.scorer import Probabilities, TokenIds
@@ -25,8 +26,7 @@ from worker.service import Worker
 from worker.settings import WorkerSettings
 from worker.transaction import Writer, fenced_writer
 
-MAX_LOOP_LAG_S = 0.5
-"""Far above what a busy test machine shows, far below what a blocking call takes."""
+LOOP_LAG = "streamgauge_event_loop_lag_seconds"
 
 
 class SlowModel(EchoModel):
@@ -38,10 +38,20 @@ class SlowModel(EchoModel):
 
 
 @asynccontextmanager
-async def running(
+async def running(stream: Stream, **options: Any) -> AsyncIterator[CollectorRegistry]:
+    """As `working`; its loop was never blocked after it had started."""
+    with ExitStack() as watched:
+        async with working(stream, **options) as registry:
+            await until(lambda: bool(registry.get_sample_value(f"{LOOP_LAG}_count")))
+            watched.enter_context(never_blocked())
+            yield registry
+
+
+@asynccontextmanager
+async def working(
     stream: Stream, *, model: EchoModel | None = None, **settings: Any
 ) -> AsyncIterator[CollectorRegistry]:
-    """A worker that works inside the block and is stopped as by SIGTERM after it; its loop was never blocked."""
+    """A worker that works inside the block and is stopped as by SIGTERM after it."""
     registry, stop = CollectorRegistry(), asyncio.Event()
     options = WorkerSettings(group=stream.group, session_timeout_s=6, **settings)
     worker = Worker(stream.kafka, stream.topics, options, registry, model or EchoModel())
@@ -54,8 +64,29 @@ async def running(
         tasks.create_task(work())
         yield registry
         stop.set()
-    slow = registry.get_sample_value("streamgauge_event_loop_lag_seconds_bucket", {"le": str(MAX_LOOP_LAG_S)})
-    assert slow == registry.get_sample_value("streamgauge_event_loop_lag_seconds_count"), "the event loop was blocked"
+
+
+async def test_a_blocked_loop_is_noticed() -> None:
+    """The control of `running`: by a call that waits, and by one that computes."""
+
+    def wait() -> None:
+        time.sleep(2 * MAX_BLOCKED_S)
+
+    def compute() -> None:
+        until_s = time.thread_time() + 2 * MAX_COMPUTED_S
+        while time.thread_time() < until_s:
+            pass
+
+    async def never_blocked_by(step: Callable[[], None]) -> None:
+        with never_blocked():
+            await asyncio.sleep(0)
+            step()
+            await asyncio.sleep(0.1)
+
+    with pytest.raises(AssertionError, match="the event loop was blocked for"):
+        await never_blocked_by(wait)
+    with pytest.raises(AssertionError, match="it computed for"):
+        await never_blocked_by(compute)
 
 
 async def test_each_record_has_one_outcome_in_order(kafka: Kafka) -> None:
@@ -63,7 +94,7 @@ async def test_each_record_has_one_outcome_in_order(kafka: Kafka) -> None:
     stream = await Stream.create(kafka.bootstrap_servers, partitions=3)
     inputs = await stream.publish(generate(2000, seed=1))
     async with running(stream) as registry:
-        outputs = await stream.read(at_least=len(inputs))
+        outputs = await stream.outputs(at_least=len(inputs))
         assert registry.get_sample_value("streamgauge_partitions_owned") == 3
     assert judge(inputs, outputs).is_clean
     assert await stream.committed() == {
@@ -107,6 +138,32 @@ async def test_metric_events_cover_every_record_once(kafka: Kafka) -> None:
     assert sorted(covered) == sorted(inputs)
     outcomes = sum(sum(event.labels.values()) + sum(event.dead_letters.values()) for event in events)
     assert outcomes == sum(event.records for event in events) == len(inputs)
+
+
+async def test_the_audit_holds_what_is_marked(kafka: Kafka) -> None:
+    """Those results whose ids are chosen, byte for byte, in their partition and order; they say at which share."""
+    stream = await Stream.create(kafka.bootstrap_servers)
+    inputs = await stream.publish(generate(1000, seed=9))
+    async with running(stream, audit_share=0.2, commit_records=50):
+        outputs = await stream.outputs(at_least=len(inputs))
+    assert judge(inputs, outputs, 0.2).is_clean
+    audited = [record for record in outputs if record.topic == stream.topics.audit]
+    assert 100 < len(audited) < 300
+    assert {decode_prediction(record.value).audit for record in audited} == {0.2}
+    async with running(stream, audit_share=0):
+        more = await stream.publish(generate(100, seed=10))
+        await stream.read(at_least=len(inputs) + len(more))
+    assert len(await stream.read([stream.topics.audit])) == len(audited)
+
+
+async def test_a_worker_without_its_audit_topic_is_refused(kafka: Kafka) -> None:
+    """As after an upgrade, before `topics create`: it names the topic and the command."""
+    stream = await Stream.create(kafka.bootstrap_servers)
+    async with admin_client(stream.kafka) as admin:
+        await admin.delete_topics([stream.topics.audit])
+    code, errors = await worker_refusal(stream)
+    assert (code, f"topic {stream.topics.audit} does not exist" in errors) == (2, True), errors
+    assert "run: streamgauge topics create" in errors
 
 
 async def test_dead_letters_carry_the_record(kafka: Kafka) -> None:
@@ -153,7 +210,8 @@ async def test_the_broker_turns_no_request_of_a_transaction_away(
     """It verifies one request of a producer at a time; a second one would be sent again after 100 ms."""
     stream = await Stream.create(kafka.bootstrap_servers)
     inputs = await stream.publish(generate(600, seed=8))
-    async with running(stream, model=SlowModel(), model_slots=1, max_batch_tokens=8, commit_records=1):
+    settings = {"model_slots": 1, "max_batch_tokens": 8, "commit_records": 1, "audit_share": 0.5}
+    async with running(stream, model=SlowModel(), **settings):
         await stream.read(at_least=len(inputs))
     assert len(await stream.read([stream.topics.metrics])) > 50
     assert "NotEnoughReplicas" not in caplog.text
@@ -168,7 +226,7 @@ async def test_a_stop_in_the_middle_loses_and_doubles_nothing(kafka: Kafka) -> N
             await until(lambda: registry.get_sample_value("streamgauge_partitions_owned") == 2)
             await stream.read(at_least=part * 1000)
     async with running(stream):
-        outputs = await stream.read(at_least=len(inputs))
+        outputs = await stream.outputs(at_least=len(inputs))
     assert judge(inputs, outputs).is_clean
 
 
@@ -181,7 +239,7 @@ async def test_replicas_share_the_partitions(kafka: Kafka) -> None:
         async with running(stream) as two:
             await until(lambda: two.get_sample_value("streamgauge_partitions_owned") == 2)
             second_half = await stream.publish(generate(3000, seed=5))
-            outputs = await stream.read(at_least=6000)
+            outputs = await stream.outputs(at_least=6000)
             assert one.get_sample_value("streamgauge_partitions_owned") == 2
     assert judge(first_half | second_half, outputs).is_clean
 
@@ -193,7 +251,7 @@ async def test_records_that_vanished_are_counted_as_lost(kafka: Kafka) -> None:
     async with admin_client(stream.kafka) as admin:
         await admin.delete_records({TopicPartition(stream.topics.input, 0): RecordsToDelete(before_offset=40)})
     async with running(stream) as registry:
-        outputs = await stream.read(at_least=60)
+        outputs = await stream.outputs(at_least=60)
     assert judge({position: item for position, item in inputs.items() if position[1] >= 40}, outputs).is_clean
     assert registry.get_sample_value("streamgauge_records_lost_total", {"partition": "0"}) == 40
 
@@ -207,7 +265,7 @@ async def test_a_group_without_offsets_is_refused(kafka: Kafka) -> None:
             await asyncio.Event().wait()
     assert caught.group_contains(ConfigurationError, match=r"no committed offset .*START_FROM=earliest or latest")
     async with running(stream, start_from="earliest"):
-        outputs = await stream.read(at_least=len(inputs))
+        outputs = await stream.outputs(at_least=len(inputs))
     assert judge(inputs, outputs).is_clean
 
 

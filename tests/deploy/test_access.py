@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import re
 import socket
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -11,17 +10,17 @@ from pathlib import Path
 
 import pytest
 from confluent_kafka.admin import AdminClient
-from confluent_kafka.admin._acl import AclBinding, AclOperation, AclPermissionType
-from confluent_kafka.admin._resource import ResourcePatternType, ResourceType
 
 from streamgauge.broker.embedded import EmbeddedKafka
 from streamgauge.kafka import admin_client
 from streamgauge.provisioning import apply
+from streamgauge.rights import Right
 from streamgauge.settings import KafkaSettings, TopicSettings
 from streamgauge.topics import desired, plan
 from tests.cluster import ROOT, Stream, until
 from tests.deploy.rendering import Object, container, environment, needs_kustomize, of_kind, one, rendered
 from tests.oracle import Input
+from tests.secured.broker import bindings
 
 pytestmark = [needs_kustomize, pytest.mark.timeout(300)]
 
@@ -49,22 +48,12 @@ def broker_settings(port: int) -> dict[str, str]:
     }
 
 
-def bindings(users: list[Object]) -> Iterator[AclBinding]:
-    """What Strimzi's operator makes of the users' access lists."""
-    types = {"topic": "TOPIC", "group": "GROUP", "transactionalId": "TRANSACTIONAL_ID"}
-    for user in users:
-        for rule in user["spec"]["authorization"]["acls"]:
-            resource = rule["resource"]
-            for operation in rule["operations"]:
-                yield AclBinding(
-                    ResourceType[types[resource["type"]]],
-                    resource["name"],
-                    ResourcePatternType["PREFIXED" if resource.get("patternType") == "prefix" else "LITERAL"],
-                    f"User:{user['metadata']['name']}",
-                    "*",
-                    AclOperation[re.sub("(?<=[a-z])(?=[A-Z])", "_", operation).upper()],
-                    AclPermissionType.ALLOW,
-                )
+def granted(user: Object) -> Iterator[Right]:
+    """What Strimzi's operator makes of a user's access lists."""
+    for rule in user["spec"]["authorization"]["acls"]:
+        resource = rule["resource"]
+        is_prefix = resource.get("patternType") == "prefix"
+        yield Right(resource["type"], resource["name"], tuple(rule["operations"]), is_prefix)
 
 
 class Cluster:
@@ -80,8 +69,9 @@ class Cluster:
             for change in plan(desired(TopicSettings(), PARTITIONS, 1, {}), {}):
                 await apply(admin, change, 1)
         admin = AdminClient({"bootstrap.servers": self.plain.bootstrap_servers})
-        for created in admin.create_acls(list(bindings(of_kind(self._objects, "KafkaUser")))).values():
-            await asyncio.to_thread(created.result)
+        for user in of_kind(self._objects, "KafkaUser"):
+            for created in admin.create_acls(list(bindings(user["metadata"]["name"], granted(user)))).values():
+                await asyncio.to_thread(created.result)
 
     def log(self, name: str) -> str:
         return (self._folder / f"{name}.log").read_text()
@@ -90,12 +80,15 @@ class Cluster:
     async def running(self, name: str, user: str | None = None) -> AsyncIterator[asyncio.subprocess.Process]:
         """The container's command with its environment, but for what is of this machine."""
         workload = one(self._objects, *COMMANDS[name])
+        (self._folder / "password").write_text("a secret\n")
         found = environment(self._objects, workload) | {
             "STREAMGAUGE_KAFKA_BOOTSTRAP_SERVERS": f"127.0.0.1:{self._port}",
             "STREAMGAUGE_KAFKA_SECURITY_PROTOCOL": "SASL_PLAINTEXT",
             "STREAMGAUGE_KAFKA_SASL_MECHANISM": "PLAIN",
             "STREAMGAUGE_KAFKA_CA_FILE": "",
+            "STREAMGAUGE_KAFKA_PASSWORD_FILE": str(self._folder / "password"),
             "STREAMGAUGE_WORKER_HTTP_PORT": "0",
+            "STREAMGAUGE_WORKER_AUDIT_SHARE": "1",
             "STREAMGAUGE_LISTENER_HTTP_PORT": "0",
         }
         if user:
@@ -154,17 +147,19 @@ async def test_the_access_granted_is_enough(cluster: Cluster) -> None:
     async with cluster.running("worker"):  # a later opening reads what the one before has written
         results = await cluster.stream.read([cluster.stream.topics.results], at_least=2 * PARTITIONS)
         assert len(results) == 2 * PARTITIONS
+    assert len(await cluster.stream.read([cluster.stream.topics.audit])) == 2 * PARTITIONS
 
 
 async def test_users_may_not_do_each_others_work(cluster: Cluster) -> None:
     """The listener's user makes no topic and starts no group; the job's user writes no result."""
     async with cluster.running("topics", user="streamgauge-listener") as job:
-        assert await job.wait() == 1
-    assert "cannot create topic sentiment" in cluster.log("topics")
+        assert await job.wait() == 2
+    assert "Kafka does not allow this user: Read on topic sentiment.input" in cluster.log("topics")
     async with cluster.running("topics") as job:
         assert await job.wait() == 0
     await cluster.stream.publish([Input(b"a fine film", 1.0)] * PARTITIONS)
-    async with cluster.running("worker", user="streamgauge-topics"):
-        await until(lambda: "TopicAuthorizationFailed" in cluster.log("worker"))
+    async with cluster.running("worker", user="streamgauge-topics") as worker:
+        assert await worker.wait() == 2
+    assert "Write on topic sentiment.results" in cluster.log("worker")
     assert await cluster.stream.read([cluster.stream.topics.results]) == []
     assert set((await cluster.stream.committed()).values()) == {0}

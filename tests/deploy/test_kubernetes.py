@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from feedback_listener.settings import ListenerSettings
+from streamgauge import rights
 from streamgauge.settings import KafkaSettings, LogSettings, Settings, TopicSettings, load
 from streamgauge.topics import desired
 from tests.deploy.rendering import (
@@ -31,7 +32,7 @@ from tests.deploy.rendering import (
     workloads,
 )
 from worker.service import REBALANCE_MARGIN_S
-from worker.settings import WorkerSettings
+from worker.settings import WorkerSettings, most_memory_bytes
 
 pytestmark = needs_kustomize
 
@@ -90,10 +91,12 @@ def settings_of(
     """What the container's command makes of its environment. Raises ConfigurationError as the command would."""
     found = environment(objects, workload, ordinal)
     paths = [path for path, _volume in mounts(workload)]
-    authority = found.get("STREAMGAUGE_KAFKA_CA_FILE")
-    if authority:  # must be readable, and is so only in the pod
-        assert str(Path(authority).parent) in paths
-        found["STREAMGAUGE_KAFKA_CA_FILE"] = certifi.where()
+    (tmp_path / "password").write_text("a secret")
+    here = {"CA_FILE": certifi.where(), "PASSWORD_FILE": str(tmp_path / "password")}
+    for name, file in here.items():  # must be readable, and are so only in the pod
+        if mounted := found.get(f"STREAMGAUGE_KAFKA_{name}"):
+            assert str(Path(mounted).parent) in paths
+            found[f"STREAMGAUGE_KAFKA_{name}"] = file
     monkeypatch.chdir(tmp_path)
     with monkeypatch.context() as patched:
         for name, value in found.items():
@@ -152,7 +155,7 @@ def test_secrets_are_references(overlay: str) -> None:
     assert not of_kind(objects, "Secret")
     for workload in workloads(objects):
         for variable in container(workload).get("env", []):
-            assert "PASSWORD" not in variable["name"] or "value" not in variable
+            assert variable["name"].endswith("_FILE") or "PASSWORD" not in variable["name"] or "value" not in variable
     assert not any("PASSWORD" in name for config in of_kind(objects, "ConfigMap") for name in config["data"])
 
 
@@ -185,8 +188,8 @@ def test_a_worker_has_time_to_drain_and_the_memory_it_may_need(overlay: str) -> 
     resources = container(worker)["resources"]
     assert resources["requests"] == resources["limits"]
     assert resources["limits"]["cpu"] == "1"
-    most = 240e6 + 5 * settings.max_bytes + partitions(objects) * 5 * topics.max_message_bytes + 45e6
-    assert int(resources["limits"]["memory"].removesuffix("Mi")) * 2**20 > most
+    most_bytes = most_memory_bytes(settings, partitions(objects), topics.max_message_bytes)
+    assert int(resources["limits"]["memory"].removesuffix("Mi")) * 2**20 > most_bytes
 
 
 def partitions(objects: tuple[Object, ...]) -> int:
@@ -208,6 +211,8 @@ def test_autoscalers_stop_at_the_partitions() -> None:
         assert {kafka["bootstrapServersFromEnv"], kafka["consumerGroupFromEnv"]} <= set(variables)
         login = one(objects, "TriggerAuthentication", "streamgauge-worker")["spec"]
         assert {each["name"] for each in login["env"]} <= set(variables)
+        secrets = {volume["secret"]["secretName"] for _path, volume in mounts(worker) if "secret" in volume}
+        assert {each["name"] for each in login["secretTargetRef"]} <= secrets
         assert variables["STREAMGAUGE_KAFKA_SASL_MECHANISM"] == "SCRAM-SHA-512"
         assert kafka["sasl"] == "scram_sha512"
         assert "replicas" not in worker["spec"]
@@ -224,6 +229,20 @@ def test_strimzis_topics_are_ours() -> None:
     }
     wanted = desired(TopicSettings(), partitions(objects), 3, {})
     assert made == {topic.name: (topic.partitions, topic.config) for topic in wanted}
+
+
+def test_strimzis_users_have_the_rights_that_we_print() -> None:
+    """No more and no fewer; the job's user finds the topics made."""
+    topics, group = TopicSettings(), "streamgauge"
+    wanted = {
+        "streamgauge-worker": rights.worker(topics, group),
+        "streamgauge-listener": rights.listener(topics, group),
+        "streamgauge-topics": rights.looking(topics, group),
+    }
+    for user in of_kind(rendered("strimzi"), "KafkaUser"):
+        printed = yaml.safe_load("\n".join(rights.as_strimzi(wanted.pop(user["metadata"]["name"]))))
+        assert user["spec"]["authorization"]["acls"] == printed["acls"]
+    assert not wanted
 
 
 @each_overlay

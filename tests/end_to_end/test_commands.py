@@ -24,6 +24,7 @@ import typer
 from streamgauge.commands.cli import app
 from tests.cluster import Kafka, Stream
 from tests.oracle import Input
+from tests.terminal import at_terminal
 
 STREAMGAUGE = [sys.executable, "-m", "streamgauge"]
 PORTS = ("STREAMGAUGE_WORKER_HTTP_PORT", "STREAMGAUGE_LISTENER_HTTP_PORT")
@@ -90,9 +91,24 @@ def every_command(group: Any, path: str = "") -> Iterator[str]:
 @pytest.mark.parametrize("command", [*every_command(typer.main.get_command(app))])
 def test_help_shows_examples(command: str) -> None:
     """Every command explains itself with an example."""
-    shown = run(*command.split(), "--help")
+    shown = run(*command.split(), "--help", COLUMNS="200")
     assert shown.returncode == 0
-    assert "Example" in shown.stdout
+    _options, examples = re.split(r"\n *Examples?: *\n", shown.stdout)
+    for example in filter(None, map(str.strip, examples.splitlines())):
+        assert f"streamgauge {command}" in example, "each on its own line, to be copied"
+
+
+def test_help_is_quick() -> None:
+    """What a command needs is imported when it runs: settings, clients, models."""
+    program = "import sys, streamgauge.commands.cli; print(*sys.modules)"
+    shown = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert not {"aiokafka", "numpy", "pydantic", "structlog"} & set(shown.stdout.split())
+
+
+def test_help_breaks_lines_where_the_terminal_ends() -> None:
+    """Not where the source does."""
+    shown = run("produce", "--help", COLUMNS="200")
+    assert "if anything is wrong in it, nothing is sent. Its column `id` names the results" in shown.stdout
 
 
 def test_the_version_is_that_of_the_distribution() -> None:
@@ -166,6 +182,14 @@ def test_services_are_modules_too(module: str) -> None:
             "no Kafka broker answered",
         ),
         (["produce", "x", "-b", "127.0.0.1:1"], {"STREAMGAUGE_KAFKA_CONNECT_TIMEOUT_S": "0.5"}, 1, "no Kafka broker"),
+        (
+            ["listen", "-b", "127.0.0.1:1", "--store", "/proc/no/file"],
+            {},
+            1,
+            "LISTENER_STORE=/proc/no/file: No such file",
+        ),
+        (["broker", "--port", "29599", "--data-dir", "/dev/null/x"], {}, 1, "/dev/null/x cannot be a data folder"),
+        (["tail", "results", "-b", "http://127.0.0.1:1"], {}, 2, "must be host:port, without http://"),
         (["produce", "--file", "/nowhere.csv"], {}, 2, "/nowhere.csv: No such file"),
         (["produce", "fine", b"caf\xe9"], {}, 2, "argument 3 is not UTF-8"),
         (["feedback", b"caf\xe9", "POSITIVE"], {}, 2, "argument 2 is not UTF-8"),
@@ -185,7 +209,14 @@ def test_refusals_are_clear(arguments: list[str | bytes], environment: dict[str,
     assert "Traceback" not in ended.stderr
 
 
-async def test_worker_process_serves_and_ends_cleanly(kafka: Kafka) -> None:
+def test_without_a_broker_a_person_has_one_line_after_five_seconds() -> None:
+    """A service waits for a minute, because brokers start beside it."""
+    ended = run("stats", "-b", "127.0.0.1:1")
+    assert (ended.returncode, ended.stdout, ended.stderr.count("\n")) == (1, "", 1)
+    assert ended.stderr.startswith("error: no Kafka broker answered at 127.0.0.1:1 within 5 s; is one running?")
+
+
+async def test_worker_process_serves_and_ends_cleanly(kafka: Kafka, tmp_path: Path) -> None:
     """A worker with the real model scores, says nothing of the texts, serves its checks, and ends on SIGTERM with 0."""
     stream = await Stream.create(kafka.bootstrap_servers)
     await stream.publish([Input(f"{SECRET} {number}".encode(), 0) for number in range(50)] + [Input(b"\xff", 0)])
@@ -199,8 +230,12 @@ async def test_worker_process_serves_and_ends_cleanly(kafka: Kafka) -> None:
             r'ml_model_requests_total\{label="(POSITIVE|NEGATIVE)",model="distilbert-sst2-compact@', metrics
         )
         assert 'streamgauge_dead_letters_total{reason="not_utf8"} 1.0' in metrics
-        clash = run("worker", "--http-port", str(port), **environment_of(stream))
-        assert (clash.returncode, f"cannot serve metrics on 0.0.0.0:{port}" in clash.stderr) == (1, True)
+        for command, setting in zip(("worker", "listen"), PORTS, strict=True):
+            store = {"STREAMGAUGE_LISTENER_STORE": str(tmp_path / "listener.sqlite")}
+            clash = run(command, "--http-port", str(port), **environment_of(stream) | store)
+            assert clash.returncode == 1
+            assert f"cannot serve metrics on 0.0.0.0:{port}: another program has this port; for a sec" in clash.stderr
+            assert f"give --http-port 0 (or {setting}), which takes a free one" in clash.stderr
         process.send_signal(signal.SIGTERM)
         rest = process.communicate(timeout=30)[1].splitlines()
         assert process.returncode == 0
@@ -224,8 +259,9 @@ async def test_texts_and_labels_from_the_command_line(kafka: Kafka, tmp_path: Pa
         results = await stream.read(at_least=6)
         assert {*ids, "m1"} < {record.key.decode() for record in results}
         (tmp_path / "labels.jsonl").write_text(json.dumps({"id": ids[1], "label": "negative"}) + "\n")
-        assert run("feedback", ids[0], "positive", "--source", "anna", **settings).returncode == 0
-        assert "sent 1 labels" in run("feedback", "--file", str(tmp_path / "labels.jsonl"), **settings).stderr
+        given = run("feedback", ids[0], "positive", "--source", "anna", **settings)
+        assert (given.returncode, "judged: the model said POSITIVE" in given.stderr) == (0, True), given.stderr
+        assert "sent 1 label to" in run("feedback", "--file", str(tmp_path / "labels.jsonl"), **settings).stderr
         assert "sent 2 labels" in run("feedback", "--file", str(tmp_path / "more.csv"), **settings).stderr
         odd = run("feedback", ids[0], "meh", **settings)
         assert (odd.returncode, "fit no class of the model (NEGATIVE, POSITIVE): meh (1)" in odd.stderr) == (1, True)
@@ -236,8 +272,49 @@ async def test_texts_and_labels_from_the_command_line(kafka: Kafka, tmp_path: Pa
         assert accuracy in metrics
         reconciled = run("reconcile", "--listener", f"http://127.0.0.1:{port}", **settings)
         assert (reconciled.returncode, "all equal" in reconciled.stdout) == (0, True)
+        shown = json.loads(run("accuracy", "--json", "--listener", f"127.0.0.1:{port}", **settings).stdout)
+        from_topics = run("accuracy", "--json", **settings | {PORTS[1]: "1"})
+        counted = json.loads(from_topics.stdout)
+        assert (shown.pop("source"), counted.pop("source")) == (f"the listener at 127.0.0.1:{port}", "the topics")
+        assert counted["models"] == shown["models"]
+        assert "http://localhost:1: no listener answers: " in from_topics.stderr
+        of_all = shown["models"]["distilbert-sst2-compact@2.0.0"]["accuracy"]["all"]["labels"]
+        assert of_all.pop("wilson") == pytest.approx([0.51, 1], abs=0.01)
+        assert of_all == {"accuracy": 1, "right": 4, "judged": 4, "predictions": 6}
+        table = run("accuracy", **settings | {PORTS[1]: str(port)}).stdout
+        assert re.search(r"^all +all +100.0% +51.0% to 100.0% +4 +4 +6$", table, re.MULTILINE), table
         second = run("listen", "--http-port", "0", **settings)
         assert (second.returncode, "another listener has it open" in second.stderr) == (2, True)
+
+
+async def test_a_text_is_scored_while_one_waits(kafka: Kafka) -> None:
+    """The id alone on its line, then label, score and id; without a worker an end, and the exit code 1."""
+    stream = await Stream.create(kafka.bootstrap_servers)
+    settings = environment_of(stream)
+    late = run("produce", "--wait", "--timeout-s", "0.5", "an early text", **settings)
+    assert (late.returncode, late.stdout.startswith("producer/")) == (1, True)
+    assert f"results that did not come within 0.5 s: 1 ({late.stdout.strip()}); the texts are published" in late.stderr
+    with service("-m", "worker", **settings):
+        done = run("produce", "--wait", "what a lovely film", "utterly dreadful", **settings)
+    first, second, *results = done.stdout.splitlines()
+    assert done.returncode == 0
+    assert {first, second} == {line.split()[2] for line in results}
+    assert {line.split()[0] for line in results if line.endswith(first)} == {"POSITIVE"}
+    assert {line.split()[0] for line in results if line.endswith(second)} == {"NEGATIVE"}
+    of_nothing = run("produce", "--wait", stdin="x\n", **settings)
+    assert (of_nothing.returncode, "--wait is for texts that are given as arg" in of_nothing.stderr) == (2, True)
+
+
+async def test_at_a_terminal_nothing_is_glued_to_an_id(kafka: Kafka) -> None:
+    """Where both outputs are one screen; and `tail` says what it waits for."""
+    stream = await Stream.create(kafka.bootstrap_servers)
+    environment = QUIET_ENVIRONMENT | environment_of(stream) | {"TERM": "xterm-256color"}
+    with at_terminal(["produce", "one", "two"], environment, errors_are_shown=True) as seat:
+        shown = seat.until("published 2 texts")
+    assert re.fullmatch(r"(producer/[0-9a-f]{32}\r\n){2}", shown), shown
+    with at_terminal(["tail", "results"], environment, errors_are_shown=True) as seat:
+        said = seat.until("Ctrl-C ends\r\n")
+        assert said == f"waiting for records in {stream.topics.results} from now on; earlier ones: --from 1h; "
 
 
 async def test_half_of_something_is_told(kafka: Kafka, tmp_path: Path) -> None:
@@ -289,3 +366,6 @@ def test_topics_create_is_idempotent(kafka: Kafka) -> None:
     assert "would change idempotent.input: create" in run("topics", "create", "--dry-run", **settings).stdout
     assert "changed idempotent.input: create" in run("topics", "create", **settings).stdout
     assert run("topics", "create", **settings).stdout == "nothing to change\n"
+    more = run("topics", "create", "--replication-factor", "3", **settings).stdout.splitlines()
+    assert more[0].startswith("--replication-factor 3 changes nothing of 6 topics that exist: idempotent.audit has 1, ")
+    assert more[1:] == ["nothing to change"]

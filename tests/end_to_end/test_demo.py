@@ -5,6 +5,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -15,21 +16,27 @@ from rich.console import Console
 from feedback_listener.settings import ListenerSettings
 from producer.corpus import Sample, bundled
 from streamgauge.commands.demo import Demo, DemoOptions, labelled_texts
-from streamgauge.commands.demo_view import Tally, View
+from streamgauge.commands.demo_view import Tally
+from streamgauge.commands.top.screen import Screen
 from streamgauge.errors import ConfigurationError
 from streamgauge.events import decode_feedback, decode_prediction
 from streamgauge.settings import KafkaSettings, TopicSettings
 from tests.cluster import Kafka, Stream
+from tests.end_to_end.test_commands import run
 from worker.model.session import OnnxModel
 from worker.settings import WorkerSettings
 
 CLASSES = ("NEGATIVE", "POSITIVE")
+pytestmark = pytest.mark.timeout(600)
+FREE_PORTS = os.environ | {"STREAMGAUGE_APP_HTTP_PORT": "0"}
+SILENT = Screen(Console(quiet=True), "", "", is_whole=False)
 FIELDS = [
     "published",
     "results",
     "dead_letters",
     "labels",
     "unknown_class",
+    "invented_wrong",
     "judged",
     "accuracy",
     "texts_per_s",
@@ -49,7 +56,7 @@ async def test_the_numbers_are_those_in_the_topics(
     model = OnnxModel.load(WorkerSettings().model_dir, 512)
     samples = [*bundled()[:400], Sample("x" * 200_000, "POSITIVE")]
     listening = ListenerSettings(store=tmp_path / "listener.sqlite")
-    demo = Demo(kafka.bootstrap_servers, options, listening, tally, View(Console(quiet=True), ""))
+    demo = Demo(kafka.bootstrap_servers, options, listening, tally, SILENT, None)
     await demo.run(model, samples, asyncio.Event())
 
     topics = TopicSettings(prefix="demo")
@@ -63,6 +70,14 @@ async def test_the_numbers_are_those_in_the_topics(
     assert summary["results"] == len(predictions) == 400
     assert summary["dead_letters"] == len(await stream.read([topics.dead_letter])) == 1
     assert summary["labels"] == len(feedback) > len(last)
+    label_of = {sample.text.encode(): sample.label for sample in samples}
+    truth = {
+        f"demo/{dict(record.headers)['ce_id'].decode()}": label_of[record.value]
+        for record in await stream.read([topics.input])
+    }
+    labels = [decode_feedback(record.value) for record in feedback]
+    assert summary["invented_wrong"] == sum(one.label != truth[one.id] for one in labels) > 0
+    assert last == {message_id: label for message_id, label in truth.items() if label}
     assert (summary["judged"], summary["accuracy"]) == (len(judged), sum(judged) / len(judged))
 
 
@@ -70,9 +85,9 @@ def test_the_command_ends_with_one_json_object(tmp_path: Path) -> None:
     """In a pipe: plain lines, then the summary, and nothing is left running."""
     (tmp_path / "texts.csv").write_text("text,label\n" + "a fine film,positive\nawful,negative\n" * 20)
     ended = subprocess.run(
-        [sys.executable, "-m", "streamgauge", "demo", "--json", "--duration", "60", "--rate", "40",
+        [sys.executable, "-m", "streamgauge", "demo", "--json", "--duration", "600", "--rate", "40",
          "--http-port", "0", "--input", str(tmp_path / "texts.csv")],
-        capture_output=True, text=True, timeout=100, check=True,
+        capture_output=True, text=True, check=True, env=FREE_PORTS,
     )  # fmt: skip
     summary = json.loads(ended.stdout.splitlines()[-1])
     assert list(summary) == FIELDS
@@ -80,6 +95,30 @@ def test_the_command_ends_with_one_json_object(tmp_path: Path) -> None:
     assert 0 < summary["judged"] <= 40
     assert summary["unknown_class"] == 0
     assert "texts/s" in ended.stdout
+    assert "the web page: http://localhost:" in ended.stdout
+    assert "that is invented, to show corrections" in ended.stdout
+    assert "91.7 %" not in ended.stdout  # the texts are the user's own
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "why"),
+    [
+        (["--http-port", "taken"], {}, "has this port; --http-port 0 takes a free one"),
+        (["--input", "/nowhere.csv"], {}, "/nowhere.csv: No such file"),
+        (["--rate", "inf"], {}, "a rate must be more than 0"),
+        ([], {"STREAMGAUGE_LISTENER_ACCURACY_FLOOR": "2"}, "STREAMGAUGE_LISTENER_ACCURACY_FLOOR: Input should be less"),
+        ([], {"STREAMGAUGE_TOPIC_PREFIX": "a/b"}, "STREAMGAUGE_TOPIC_PREFIX: "),
+        ([], {"STREAMGAUGE_WORKER_MODEL_DIR": "/nowhere"}, "cannot read /nowhere/config.json"),
+    ],
+)
+def test_what_is_wrong_is_said_before_kafka_starts(arguments: list[str], environment: dict[str, str], why: str) -> None:
+    """Options, files and settings, and the port that others hold."""
+    with socket.create_server(("127.0.0.1", 0)) as holder:
+        taken = str(holder.getsockname()[1])
+        given = [taken if one == "taken" else one for one in arguments]
+        ended = run("demo", *given, **environment)
+    assert ended.returncode in {1, 2}
+    assert (ended.stdout, why in ended.stderr) == ("", True), ended.stderr
 
 
 @pytest.mark.parametrize(
@@ -114,14 +153,14 @@ def test_ctrl_c_ends_the_demo_cleanly() -> None:
     """SIGINT to the whole foreground group, as a terminal sends it: the summary comes, and exit code 0."""
     process = subprocess.Popen(
         [sys.executable, "-m", "streamgauge", "demo", "--json", "--http-port", "0", "--rate", "20"],
-        stdout=subprocess.PIPE, text=True, start_new_session=True,
+        stdout=subprocess.PIPE, text=True, start_new_session=True, env=FREE_PORTS,
     )  # fmt: skip
     assert process.stdout
     for line in process.stdout:
         if "results 2" in line:
             break
     os.killpg(process.pid, signal.SIGINT)
-    rest = process.communicate(timeout=60)[0]
+    rest = process.communicate()[0]
     assert process.returncode == 0
     summary = json.loads(rest.splitlines()[-1])
     assert summary["published"] == summary["results"] > 20

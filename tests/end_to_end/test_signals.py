@@ -1,7 +1,9 @@
 """A signal ends every command at once, and every wait for Kafka ends at the deadline that the user has set."""
 
 import asyncio
+import os
 import re
+import shutil
 import signal
 import sys
 from asyncio.subprocess import PIPE, Process
@@ -16,8 +18,8 @@ from tests.cluster import Stream, until
 from tests.end_to_end.test_commands import QUIET_ENVIRONMENT, environment_of
 from tests.oracle import Input
 
-AT_ONCE_S = 10.0
-"""Far less than the minute for which an unreachable broker is waited for; a busy machine needs some seconds."""
+AT_ONCE_S = 20.0
+"""Far less than the minute for which an unreachable broker is waited for; a busy machine needs seconds."""
 
 
 class SilentPort:
@@ -74,9 +76,12 @@ def catches(pid: int, number: signal.Signals) -> bool:
         ("worker --http-port 0", 0),
         ("listen --http-port 0", 0),
         ("tail results", 0),
+        ("top", 0),
         ("produce x", 1),
+        ("produce --wait x", 1),
         ("feedback a/b POSITIVE", 1),
         ("stats", 143),
+        ("audit", 143),
         ("topics create", 143),
         ("skip sentiment.input:0:0", 143),
         ("replay --reason skipped", 143),
@@ -98,6 +103,42 @@ async def test_a_signal_has_a_handler_before_anything_is_loaded() -> None:
     await until(lambda: catches(process.pid, signal.SIGTERM))
     process.send_signal(signal.SIGTERM)
     assert await ended(process) == (143, "")
+
+
+HANGING_SERVICE = """
+import asyncio, os
+from streamgauge.lifecycle import run
+
+async def hang(stop):
+    print(os.readlink("/proc/self"), flush=True)
+    await stop.wait()
+    print("is stopping", flush=True)
+    await asyncio.Event().wait()
+
+run(hang)
+"""
+
+
+@pytest.mark.skipif(
+    os.geteuid() != 0 or not shutil.which("unshare"), reason="making a process 1 needs root and unshare (util-linux)"
+)
+async def test_a_second_signal_ends_process_1_at_once() -> None:
+    """The kernel gives it no signal that has no handler; the service would hang until it is killed."""
+    command = ("unshare", "--pid", "--fork", "--kill-child", sys.executable, "-c", HANGING_SERVICE)
+    process = await asyncio.create_subprocess_exec(*command, stdout=PIPE)
+    try:
+        async with asyncio.timeout(2 * AT_ONCE_S):
+            assert process.stdout
+            pid = int(await process.stdout.readline())
+            os.kill(pid, signal.SIGTERM)
+            while await process.stdout.readline() != b"is stopping\n":
+                pass
+            os.kill(pid, signal.SIGTERM)
+            assert await process.wait() == 128 + signal.SIGTERM
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
 
 
 async def test_a_port_that_never_answers_is_given_up_at_the_deadline() -> None:

@@ -116,7 +116,7 @@ def test_parameters_are_counted() -> None:
 def test_export_without_its_extra_names_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is missing and what to type, nothing written."""
     monkeypatch.setattr("worker.model_making.export.find_spec", lambda _name: None)
-    with pytest.raises(ConfigurationError, match=r"needs torch, .*: pip install 'streamgauge\[export\]'"):
+    with pytest.raises(ConfigurationError, match=r"needs torch, .*: pip install '\.\[export\]'"):
         export("somewhere", tmp_path / "model", Options(), print)
     assert list(tmp_path.iterdir()) == []
 

@@ -12,7 +12,7 @@ from aiokafka.consumer.fetcher import READ_UNCOMMITTED, MemoryRecords, Partition
 from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy
 from aiokafka.structs import TopicPartition
 
-from streamgauge.aiokafka_private import RawName
+from streamgauge.aiokafka_records import RawName
 from streamgauge.events import MAX_HEADERS, MAX_ID_CHARS, MAX_METADATA_BYTES
 from tests.echo import EchoModel
 from tests.pipeline.conftest import Bench

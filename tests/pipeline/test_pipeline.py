@@ -159,7 +159,9 @@ async def test_what_is_committed_is_counted(make_bench: MakeBench) -> None:
     async with asyncio.TaskGroup() as stages:
         stages.create_task(bench.pipeline.intake(bench.source([b"a fine film"] * 30 + [b""])))
         stages.create_task(bench.pipeline.infer())
-    publisher = Publisher(WorkerSettings(), TopicSettings(), Origin("g", "w"), bench.metrics, bench.pipeline.in_use)
+    publisher = Publisher(
+        WorkerSettings(audit_share=0), TopicSettings(), Origin("g", "w"), bench.metrics, bench.pipeline.in_use, 2**20
+    )
     await publisher.publish(bench.tenure, MemoryWriter(), bench.tenure.retire)
     read = bench.registry.get_sample_value
     for stage in ("tokenize", "queue", "infer", "wait"):
@@ -191,7 +193,9 @@ async def test_outcomes_of_two_models_keep_their_own(make_bench: MakeBench) -> N
     read, models = bench.registry.get_sample_value, ("echo@1", "turned@2")
     assert read("ml_model_requests_total", {"model": "echo@1", "label": "NEGATIVE"}) == 0
     writer = MemoryWriter()
-    publisher = Publisher(WorkerSettings(), TopicSettings(), Origin("g", "w"), bench.metrics, bench.pipeline.in_use)
+    publisher = Publisher(
+        WorkerSettings(audit_share=0), TopicSettings(), Origin("g", "w"), bench.metrics, bench.pipeline.in_use, 2**20
+    )
     await publisher.publish(bench.tenure, writer, bench.tenure.retire)
     *results, measured = writer.records
     predictions = [decode_prediction(record.value or b"") for record in results]

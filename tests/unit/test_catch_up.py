@@ -2,7 +2,7 @@
 
 import pytest
 
-from feedback_listener.catch_up import STALLED_S, CatchUp
+from feedback_listener.catch_up import STALLED_S, UNWELL_S, CatchUp
 from feedback_listener.records import Stream
 from feedback_listener.totals import Snapshot
 
@@ -44,7 +44,12 @@ def test_it_is_alive_while_its_loop_turns(catch_up: CatchUp, clock: Clock) -> No
     clock.now_s = 10 * STALLED_S
     assert catch_up.live() is None
     catch_up.turn()
-    clock.now_s += STALLED_S
+    catch_up.aim({})
+    clock.now_s += UNWELL_S
+    assert catch_up.ready({}) is None
+    clock.now_s += 1
+    assert catch_up.ready({"x-0": 31.0}) == "the store has taken nothing for 31 s", "not: no broker has answered"
+    clock.now_s += STALLED_S - UNWELL_S - 1
     assert catch_up.live() is None
     clock.now_s += 1
-    assert catch_up.live() == "the loop that reads the topics has stood still for 61 s"
+    assert catch_up.live() == "the store has taken nothing for 61 s"

@@ -22,7 +22,12 @@ from streamgauge.events import Histogram, ModelRef, TransactionMeasured, encode
 from streamgauge.settings import KafkaSettings, TopicSettings, load
 from tests.records import FakeRecord
 
-NO_BROKER = {"STREAMGAUGE_KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1", "STREAMGAUGE_KAFKA_CONNECT_TIMEOUT_S": "0.001"}
+NO_BROKER = {
+    "STREAMGAUGE_KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1",
+    "STREAMGAUGE_KAFKA_CONNECT_TIMEOUT_S": "0.001",
+    "STREAMGAUGE_WORKER_HTTP_PORT": "1",
+    "STREAMGAUGE_LISTENER_HTTP_PORT": "1",
+}
 NOT_HERE = {"broker", "demo", "export", "inspect", "listen", "worker"}
 """They start processes, or load a model; what they are told are settings, which are checked below."""
 TEXTS = st.one_of(
@@ -95,7 +100,7 @@ VALUES = st.one_of(
 def test_a_line_of_tail_can_be_anything(value: bytes | None, headers: list[tuple[str, bytes | None]]) -> None:
     """What is no event of ours is said to be none; nothing steers the terminal."""
     record = FakeRecord(value, 5, b"\xff", tuple(headers))
-    for what in ("results", "metrics", "dead-letters"):
+    for what in ("results", "audit", "metrics", "dead-letters"):
         _topic, line_of = lines_of(what, TopicSettings(), with_values=True)
         assert line(record, line_of).isprintable()
 

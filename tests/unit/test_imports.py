@@ -16,3 +16,10 @@ def test_a_module_loads_no_runtime(module: str) -> None:
     program = f"import sys, worker.{module}; print(*sorted(sys.modules))"
     loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
     assert not {*FORBIDDEN[module]} & {*loaded}
+
+
+def test_help_loads_neither_kafka_nor_a_model() -> None:
+    """So it is there at once: every command imports its service when it runs."""
+    program = "import sys, streamgauge.commands.cli; print(*sorted(sys.modules))"
+    loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
+    assert not {*MODEL, "aiokafka", "aiohttp", "prometheus_client", "structlog"} & {*loaded}

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamgauge.events import MAX_ID_CHARS, Reason
+from streamgauge.unpacking import Unread
 from tests.records import FakeRecord
 from worker.intake import decode
 from worker.outcomes import Accepted, Headers, Refused
@@ -50,6 +51,7 @@ def test_the_content_type_decides_where_it_is_given() -> None:
     ("value", "reason"),
     [
         (None, Reason.NULL_VALUE),
+        (Unread(), Reason.UNREADABLE),
         (b"", Reason.EMPTY_TEXT),
         (b" \n", Reason.EMPTY_TEXT),
         (b'{"text": ""}', Reason.EMPTY_TEXT),

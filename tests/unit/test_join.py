@@ -9,8 +9,8 @@ import pytest
 
 from feedback_listener.join import LABEL_LEAD_MS, MAX_PER_ID
 from feedback_listener.store import StoreUnusable
-from tests.replica import BESIDE, Replica
-from tests.truth import DAY_MS, HOUR_MS, MINUTE_MS, Labelled, Record, Scored
+from tests.replica import Replica
+from tests.truth import BESIDE, DAY_MS, HOUR_MS, MINUTE_MS, Labelled, Record, Scored
 
 NOW_MS = 1_800_000_012_345
 WINDOW_MS = 7 * DAY_MS
@@ -75,7 +75,7 @@ def test_a_label_may_come_before_its_prediction(feed: Feed) -> None:
     feed.predict(2)
     assert feed.of("matched_labels") == {(0, "recent"): 1}
     assert feed.of("judged_predictions") == {("m@1", 0, "NEGATIVE", "POSITIVE"): 1}
-    assert feed.of("label_delay_seconds_sum") == {}
+    assert feed.of("label_delay_seconds_gsum") == {}
 
 
 def test_a_label_can_be_too_early(feed: Feed) -> None:
@@ -149,7 +149,7 @@ def test_a_prediction_leaves_the_windows_one_after_the_other(feed: Feed) -> None
     for minutes, left in ((4, 4), (6, 3), (61, 2), (1441, 1)):
         feed.later(minutes * MINUTE_MS)
         assert [bool(feed.of("predictions", window)) for window in windows] == [False] * (4 - left) + [True] * left
-        assert [bool(feed.of("brier_sum", window)) for window in windows] == [False] * (4 - left) + [True] * left
+        assert [bool(feed.of("brier_scores", window)) for window in windows] == [False] * (4 - left) + [True] * left
     feed.later(WINDOW_MS + MINUTE_MS)
     assert feed.replica.exported() == {}
 

@@ -7,15 +7,18 @@ import pytest
 
 from streamgauge.events import ModelRef, Reason, decode_measurement, decode_prediction
 from streamgauge.settings import TopicSettings
+from streamgauge.unpacking import Unread
 from tests.records import FakeRecord
+from worker.audit import Audit
 from worker.outcomes import Encoded, ModelIdentity, Outcome, Refused, Scored, Shown, Visible
-from worker.output import Origin, OutputRecord, output_records
+from worker.output import MAX_TRACEPARENT_BYTES, Origin, OutputRecord, fitting, output_records
 
 ORIGIN = Origin("shop", "worker-1")
 MODEL = ModelIdentity(ModelRef(name="m", version="1", digest="sha256:0"), ("NEGATIVE", "POSITIVE"))
 OTHER = ModelIdentity(ModelRef(name="n", version="2", digest="sha256:1"), ("bad", "good"))
 TOPICS = TopicSettings()
 NOW_S = 1_700_000_000.25
+NO_AUDIT = Audit(0, "")
 
 
 def scored(
@@ -32,8 +35,8 @@ def scored(
     return Scored(text, model, [1 - positive, positive], queue_s=0.02, infer_s=0.004, padded_tokens=5, scored_at_s=1.0)
 
 
-def write(outcomes: Sequence[Outcome]) -> list[OutputRecord]:
-    return output_records(outcomes, ORIGIN, MODEL.ref, TOPICS, NOW_S)
+def write(outcomes: Sequence[Outcome], *, audit_share: float = 0) -> list[OutputRecord]:
+    return output_records(outcomes, ORIGIN, Audit(audit_share, ""), MODEL.ref, TOPICS, NOW_S)
 
 
 def test_results_tell_all_but_the_text() -> None:
@@ -50,6 +53,9 @@ def test_results_tell_all_but_the_text() -> None:
     assert headers["ce_id"] == b"sentiment.input-0-3"
     assert headers["ce_type"] == b"streamgauge.prediction.v1"
     assert headers["traceparent"] == b"00-new"
+    for size, is_handed_on in ((MAX_TRACEPARENT_BYTES, True), (MAX_TRACEPARENT_BYTES + 1, False)):
+        headers = dict(write([scored(3, 0.75, traceparent=b"x" * size)])[0].headers)
+        assert ("traceparent" in headers) is is_handed_on
 
 
 def test_a_dead_letter_is_the_record_as_it_came() -> None:
@@ -154,6 +160,7 @@ def test_what_has_been_measured_is_not_measured_again() -> None:
     *outputs, event = output_records(
         [scored(3, 0.75), scored(4, 0.1), scored(5, 0.1)],
         ORIGIN,
+        NO_AUDIT,
         MODEL.ref,
         TOPICS,
         NOW_S,
@@ -162,5 +169,62 @@ def test_what_has_been_measured_is_not_measured_again() -> None:
     assert len(outputs) == 3
     measured = decode_measurement(event.value or b"")
     assert (measured.first_offset, measured.last_offset, measured.records) == (5, 5, 1)
-    results = output_records([scored(3, 0.75)], ORIGIN, MODEL.ref, TOPICS, NOW_S, is_measured={3}.__contains__)
+    results = output_records(
+        [scored(3, 0.75)], ORIGIN, NO_AUDIT, MODEL.ref, TOPICS, NOW_S, is_measured={3}.__contains__
+    )
     assert [record.topic for record in results] == ["sentiment.results"]
+
+
+def test_what_is_in_the_audit_stands_in_both_topics() -> None:
+    """The same record, with the share in it, in offset order; what is not in it says so."""
+    outcomes: list[Outcome] = [
+        *(scored(offset, 0.75) for offset in range(100)),
+        Refused(FakeRecord(offset=100), Reason.EMPTY_TEXT, ""),
+    ]
+    records = write(outcomes, audit_share=0.3)
+    results = [record for record in records if record.topic == TOPICS.results]
+    predictions = [decode_prediction(record.value or b"") for record in results]
+    marked = [record for record, what in zip(results, predictions, strict=True) if what.audit]
+    assert 10 < len(marked) < 60
+    assert {what.audit for what in predictions} == {None, 0.3}
+    assert [record for record in records if record.topic == TOPICS.audit] == [
+        msgspec.structs.replace(record, topic=TOPICS.audit) for record in marked
+    ]
+    assert b'"audit":null' in (write([scored(3, 0.75)])[0].value or b"")
+
+
+@pytest.mark.parametrize(("seen", "other"), [(TOPICS.results, TOPICS.audit), (TOPICS.audit, TOPICS.results)])
+def test_what_stands_in_one_topic_is_copied_to_the_other(seen: str, other: str) -> None:
+    """Byte for byte: scored again it might be another prediction. It is measured as what was scored."""
+    one = scored(3, 0.75, traceparent=b"00-new")
+    *both, event = write([one], audit_share=1)
+    [found] = [record for record in both if record.topic == seen]
+    record = FakeRecord(found.value, 7, found.key, found.headers, topic=seen)
+    prediction = decode_prediction(found.value or b"")
+    shown = Shown(prediction, None, round(NOW_S * 1000) if seen == TOPICS.results else None, record)
+    copy, made_up = write([Visible(one.record, shown)])
+    assert (copy.topic, copy.key, copy.value) == (other, found.key, found.value)
+    assert list(copy.headers) == list(found.headers)
+    same = {"began_at": "", "padded_tokens": 0.0}
+    was, is_now = (decode_measurement(record.value or b"") for record in (event, made_up))
+    assert msgspec.structs.replace(is_now, **same) == msgspec.structs.replace(was, **same)
+
+
+def test_a_dead_letter_of_what_was_never_read_is_empty() -> None:
+    """Bytes that any builder of batches takes, also the one for odd header names."""
+    refused = Refused(FakeRecord(Unread(), 7), Reason.UNREADABLE, "broken")
+    [letter, _measured] = output_records([refused], Origin("g", "w"), NO_AUDIT, MODEL.ref, TopicSettings(), 0.0)
+    assert (type(letter.value), letter.value) == (bytes, b"")
+
+
+def test_a_dead_letter_that_no_topic_takes_is_left_empty() -> None:
+    """It names its record, and why it holds nothing of it; one that fits is as it was."""
+    record = FakeRecord(b"x" * 500, offset=7, key=b"k" * 300, headers=[("name", b"y" * 196)])
+    refused = Refused(record, Reason.NOT_UTF8, "not UTF-8 at byte 0")
+    assert fitting(refused, 1000) is refused
+    emptied = fitting(refused, 999)
+    assert isinstance(emptied, Refused)
+    assert emptied.reason is Reason.UNREADABLE
+    [letter, _measured] = output_records([emptied], Origin("g", "w"), NO_AUDIT, MODEL.ref, TopicSettings(), 0.0)
+    assert (letter.key, letter.value) == (None, b"")
+    assert ("__connect.errors.offset", b"7") in letter.headers

@@ -1,17 +1,25 @@
 """The project's pages name only what exists: files, tests, and settings."""
 
 import re
+import tomllib
 
 import pytest
 
-from feedback_listener.settings import ListenerSettings
-from streamgauge.settings import KafkaSettings, LogSettings, TopicSettings
+from docs.generators.settings import SECTIONS, name_of
 from tests.cluster import ROOT
-from worker.settings import WorkerSettings
 
-PAGES = ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "dashboards/runbooks.md", "infra/model/README.md")
-SECTIONS = (KafkaSettings, TopicSettings, LogSettings, WorkerSettings, ListenerSettings)
-TOP_LEVEL = "streamgauge|worker|producer|feedback_listener|tests|dashboards|infra"
+PAGES = (
+    "README.md",
+    "ARCHITECTURE.md",
+    "CONTRIBUTING.md",
+    "SECURITY.md",
+    "dashboards/runbooks.md",
+    "infra/doctor.md",
+    "infra/model/README.md",
+    "infra/secured.md",
+    *(path.relative_to(ROOT).as_posix() for path in sorted((ROOT / "docs").rglob("*.md"))),
+)
+TOP_LEVEL = "streamgauge|worker|producer|feedback_listener|tests|dashboards|contracts|docs|infra"
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -27,11 +35,20 @@ def test_files_and_tests_that_a_page_names_exist(page: str) -> None:
         assert not test or f"def {test}(" in (ROOT / path).read_text(encoding="utf-8")
 
 
-def test_settings_that_the_readme_names_exist() -> None:
+@pytest.mark.parametrize("page", PAGES)
+def test_settings_that_a_page_names_exist(page: str) -> None:
     """A setting that was renamed is renamed there too."""
-    known = {
-        f"{section.model_config['env_prefix']}{name}".upper() for section in SECTIONS for name in section.model_fields
-    }
-    named = set(re.findall(r"STREAMGAUGE_[A-Z_]+[A-Z]", (ROOT / "README.md").read_text(encoding="utf-8")))
-    assert named
+    known = {name_of(section, name) for section in SECTIONS.values() for name in section.model_fields}
+    named = set(re.findall(r"STREAMGAUGE_[A-Z_]+[A-Z]\b(?!_)", (ROOT / page).read_text(encoding="utf-8")))
     assert named <= known
+
+
+def test_extras_are_installed_from_the_projects_folder() -> None:
+    """A page or a message names an extra that exists; and no index that has no such project, or another's."""
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    folders = ("docs", "feedback_listener", "infra", "producer", "streamgauge", "worker")
+    files = [ROOT / "README.md", *(path for name in folders for path in (ROOT / name).rglob("*"))]
+    said = [file.read_text(encoding="utf-8") for file in files if file.suffix in {".md", ".py"}]
+    named = [found for text in said for found in re.findall(r"pip install '([\w.]+)\[([\w,{}]+)\]'", text)]
+    assert {where for where, _extra in named} == {"."}
+    assert {extra for _where, several in named for extra in several.split(",")} - {"{extra}"} <= extras.keys()

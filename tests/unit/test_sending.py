@@ -17,7 +17,8 @@ from producer.pacing import Pace
 from streamgauge.errors import ConfigurationError, StreamgaugeError
 from streamgauge.events import Feedback
 from streamgauge.labels import Classes
-from streamgauge.settings import KafkaSettings, load
+from streamgauge.settings import KafkaSettings, TopicSettings, load
+from streamgauge.terminal import counted
 from tests.fake_kafka import TOPICS, FakeKafka, acknowledge, acknowledge_late, kafka, refuse
 
 __all__ = ["kafka"]  # the fixture
@@ -35,7 +36,11 @@ def models(monkeypatch: pytest.MonkeyPatch) -> list[Classes]:
         assert topic == TOPICS.results
         return found
 
+    async def result_of(_kafka: KafkaSettings, _topics: TopicSettings, _message_id: str) -> None:
+        """Results may not be read."""
+
     monkeypatch.setattr(command, "latest_classes", latest_classes)
+    monkeypatch.setattr(command, "result_of", result_of)
     return found
 
 
@@ -181,6 +186,29 @@ async def test_labels_that_fit_no_class(kafka: FakeKafka, tmp_path: Path) -> Non
     assert sent(kafka, "label") == ["pos", "pos", "4", "4"]
 
 
+@pytest.mark.parametrize(
+    ("message_id", "label", "why"),
+    [
+        ("producer/…", "pos", r"producer/… stands for an id"),
+        ("...", "pos", r"\.\.\. stands for an id"),
+        ("<id>", "pos", r"<id> stands for an id"),
+        ("pos", "producer/4f1c", "the id comes first, then the label: streamgauge feedback producer/4f1c pos"),
+        ("nonsense", "shop.input-0-17", "the id comes first, then the label: streamgauge feedback shop.input-0-17 non"),
+    ],
+)
+def test_arguments_that_cannot_be_meant(message_id: str, label: str, why: str) -> None:
+    """Before Kafka is asked: what the README writes for an id, and an id where the label belongs."""
+    with pytest.raises(ConfigurationError, match=why):
+        given_labels(message_id, label, None, None)
+
+
+async def test_a_class_where_the_id_belongs(kafka: FakeKafka) -> None:
+    """Own ids may look like anything; classes are known."""
+    with pytest.raises(ConfigurationError, match="the id comes first, then the label: streamgauge feedback m1 pos"):
+        await feedback(given_labels("pos", "m1", None, None))
+    assert not kafka.sent
+
+
 async def test_labels_before_any_result(
     kafka: FakeKafka, models: list[Classes], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -232,3 +260,8 @@ async def test_stopped_before_kafka_was_reached() -> None:
         with pytest.raises(StreamgaugeError, match="stopped before Kafka was reached; nothing was sent") as stopped:
             await publish_texts(nowhere, TOPICS, given, Pace(None), None, stop)
     assert stopped.value.exit_code == 1
+
+
+def test_one_is_no_plural() -> None:
+    """The first thing that a newcomer is told."""
+    assert [counted(n, "text") for n in (0, 1, 2)] == ["0 texts", "1 text", "2 texts"]

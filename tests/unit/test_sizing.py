@@ -5,13 +5,24 @@ from collections.abc import Iterator
 from math import ceil
 
 import pytest
+from aiokafka.record.default_records import DefaultRecordBatchBuilder
 
+from streamgauge.events import ModelRef
+from streamgauge.settings import TopicSettings
 from tests.cluster import ROOT
+from tests.records import FakeRecord
+from worker.audit import Audit
+from worker.outcomes import Encoded, ModelIdentity, Scored
+from worker.output import Origin, output_records
 
 RESULTS = (ROOT / "tests" / "benchmarks" / "results.md").read_text()
 PAGE = (ROOT / "infra" / "sizing.md").read_text()
 KINDS = ("short", "mixed", "long")
 WINDOW_DAYS, LABELLED = 7, 0.01
+LABELS = ("NEGATIVE", "POSITIVE")
+AUDIT_BYTES = 690
+MARKER_BYTES = 78
+"""A batch of one control record."""
 
 
 def rows(text: str, section: str) -> Iterator[list[str]]:
@@ -44,7 +55,29 @@ def test_the_figures_are_those_of_the_results(kind: str) -> None:
         "metric_bytes": measured("On a broker's disk", kind, 4),
         "listener_us": measured("Listener", "random", 1),
         "store_bytes": measured("Listener", "random", 3),
+        "audit_bytes": AUDIT_BYTES,
     }
+
+
+def test_an_audited_result_alone_in_its_batch_is_so_large() -> None:
+    """As it is written to the audit topic, and what ends its transaction there: the page's figure is no less."""
+    model = ModelIdentity(ModelRef(name="m" * 20, version="1.0.0", digest=f"sha256:{'0123456789abcdef' * 4}"), LABELS)
+    text = Encoded(FakeRecord(b"x", 12_345_678), "sentiment.input-3-12345678", None, [1] * 27, False, 0.000723, 0.0)
+    scored = Scored(
+        text, model, [0.0123456789, 0.9876543211], 0.0234567, 0.00456789, padded_tokens=512, scored_at_s=1.0
+    )
+    origin, audit = Origin("streamgauge", "worker-1"), Audit(1.0, "")
+    written = output_records([scored], origin, audit, model.ref, TopicSettings(), 1_700_000_000.25)
+    [record] = [record for record in written if record.topic == TopicSettings().audit]
+    batch = DefaultRecordBatchBuilder(2, 3, 1, 1, 1, 1, 10_000)
+    batch.append(0, 1_700_000_000_000, record.key, record.value, [*record.headers])
+    assert 0.9 * AUDIT_BYTES < len(batch.build()) + MARKER_BYTES <= AUDIT_BYTES
+
+
+def formula(name: str) -> str:
+    """One of the page's."""
+    [found] = [formula for its_name, formula, _why in rows(PAGE, "Formulas") if its_name == name]
+    return found
 
 
 def sized(texts_per_s: float, kind: str) -> dict[str, float]:

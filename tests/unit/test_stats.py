@@ -147,3 +147,11 @@ def test_a_transaction_with_a_broken_part_counts_for_nobody() -> None:
     broken = encode(of_two_models()).replace(b'"counts":[2,', b'"counts":[')
     add_all(stats, [broken])
     assert stats.rows() == {}
+
+
+@pytest.mark.parametrize("number", [b"-1", b"1" + b"0" * 400])
+def test_numbers_that_cannot_be_summed_up_are_left_out(number: bytes) -> None:
+    """No worker writes them, and nothing could be divided by them. Nor is there an end of what JSON may nest."""
+    stats, odd = Stats("time", 60), event(0, (5, 0, 0, 0)).replace(b'"records":5', b'"records":' + number)
+    add_all(stats, [odd, b'{"x":' + b"[" * 5000, event(0, (3, 0, 0, 0))])
+    assert stats.rows()["all"]["records"] == 3

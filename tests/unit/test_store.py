@@ -206,5 +206,5 @@ def test_generations_leave_when_all_in_them_has_expired(path: Path, monkeypatch:
     )
     assert (rows, generations) == (8 * 40, 8)
     assert replica.exported()["predictions", "m@1", 0, "all"] == 8 * 40
-    assert replica.exported()["label_delay_seconds_count", "m@1", 0, "all"] == 8 * 40
+    assert replica.exported()["label_delay_seconds_gcount", "m@1", 0, "all"] == 8 * 40
     replica.store.close()

@@ -14,10 +14,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 from prometheus_client import generate_latest
 
-from feedback_listener import join
+from feedback_listener import join, names, recount_audit, recount_records, unlabelled
 from feedback_listener import recount as recount_module
+from feedback_listener.audit import Terms
 from feedback_listener.reconcile import differences, read_metrics
-from feedback_listener.recount import Predicted, TopicRecords, recount
+from feedback_listener.recount import recount
+from feedback_listener.recount_records import Predicted, TopicRecords
 from tests import truth
 from tests.replica import Replica, stream_of, together
 from tests.truth import DAY_MS, HOUR_MS, LEAD_MS, MINUTE_MS, Labelled, Record, Refused, Scored
@@ -25,6 +27,7 @@ from tests.truth import DAY_MS, HOUR_MS, LEAD_MS, MINUTE_MS, Labelled, Record, R
 BEGIN_MS = 1_800_000_012_345
 WINDOW_MS = 3 * DAY_MS
 CLASSES = ("NEGATIVE", "NEUTRAL", "POSITIVE")
+TERMS = Terms(WINDOW_MS, HOUR_MS, 0.8, 0)
 SHARDS = (1, 2, 3)
 COPIES = {1: 1, 2: 2, 3: 1}
 
@@ -38,14 +41,22 @@ indices = st.integers(0, 99)
 class Listeners(RuleBasedStateMachine):
     """One listener, two copies of each of two shards, and three shards, all on the same topics."""
 
-    @initialize(per_id=st.sampled_from([1, 2, 100]))
-    def start(self, per_id: int) -> None:
-        """How many records of one id take part is little enough to be exceeded."""
+    @initialize(
+        per_id=st.sampled_from([1, 2, 100]), models=st.sampled_from([1, 5]), cells=st.sampled_from([4, 6, 10, 200])
+    )
+    def start(self, per_id: int, models: int, cells: int) -> None:
+        """How many records of one id take part, and how many names are exported, is little enough to be exceeded."""
         self.bounds = [
             patch.object(join, "MAX_PER_ID", per_id),
             patch.object(truth, "PER_ID", per_id),
             patch.object(recount_module, "PER_ID", per_id),
+            patch.object(names, "MAX_MODELS", models),
+            patch.object(names, "MAX_CELLS", cells),
         ]
+        # So few labels make a confidence bin believed that some have them.
+        self.bounds += [patch.object(module, "MIN_JUDGED", 2) for module in (unlabelled, recount_audit, truth)]
+        for module in (truth, recount_module):
+            self.bounds += [patch.object(module, "MODELS", models), patch.object(module, "CELLS", cells)]
         for bound in self.bounds:
             bound.start()
         self.now_ms = BEGIN_MS
@@ -83,7 +94,7 @@ class Listeners(RuleBasedStateMachine):
         own = [
             record
             for record in self.records
-            if record.at_ms >= horizon_ms and (stream_of(record) == "feedback" or record.partition % shards == shard)
+            if record.at_ms >= horizon_ms and (stream_of(record) != "results" or record.partition % shards == shard)
         ]
         return self.replicas[key].missing(own)
 
@@ -94,15 +105,20 @@ class Listeners(RuleBasedStateMachine):
         predicted=st.integers(0, 2),
         confidence=st.sampled_from([0.34, 0.5, 0.7, 0.9, 1.0]),
         model=st.sampled_from(["m@1", "m@2"]),
+        stream=st.sampled_from(["results", "audit"]),
     )
     def predict(
-        self, message_id: str, partition: int, skew_ms: int, predicted: int, confidence: float, model: str
+        self, message_id: str, partition: int, skew_ms: int, predicted: int, confidence: float, model: str, stream: str
     ) -> None:
-        """An id may be predicted again, by another model, in another partition."""
+        """An id may be predicted again, by another model, in another partition. The audit's are read by every shard."""
         scores = dict.fromkeys(CLASSES, (1 - confidence) / 2) | {CLASSES[predicted]: confidence}
         label = CLASSES[predicted]
+        is_audited = stream == "audit"
         self.append(
-            "results", partition, skew_ms, lambda p, offset, at: Scored(message_id, p, offset, at, label, scores, model)
+            stream,
+            partition,
+            skew_ms,
+            lambda p, offset, at: Scored(message_id, p, offset, at, label, scores, model, is_audited),
         )
 
     @rule(
@@ -119,7 +135,7 @@ class Listeners(RuleBasedStateMachine):
         )
 
     @rule(
-        stream=st.sampled_from(["results", "feedback"]),
+        stream=st.sampled_from(["results", "feedback", "audit"]),
         partition=partitions,
         reason=st.sampled_from(["null_value", "broken_json", "invalid_field"]),
     )
@@ -171,7 +187,10 @@ class Listeners(RuleBasedStateMachine):
                 # Delays are counted in 1024ths of a second, probabilities in millionths.
                 assert shown[series] == pytest.approx(n, abs=0.05 if "delay" in str(series[0]) else 1e-4)
         scraped = read_metrics("a listener", generate_latest(self.replicas[1, 0, 0].registry).decode())
-        assert differences(scraped, recount(topic_records(self.records), self.now_ms, WINDOW_MS)) == []
+        assert (
+            differences(scraped, recount(topic_records(self.records), self.now_ms, Terms(WINDOW_MS, HOUR_MS, 0.8, 0)))
+            == []
+        )
 
 
 def topic_records(records: Iterable[Record]) -> TopicRecords:
@@ -181,10 +200,10 @@ def topic_records(records: Iterable[Record]) -> TopicRecords:
         match r:
             case Scored():
                 found.predictions[r.id].append(
-                    Predicted(r.at_ms, r.partition, r.offset, r.model, r.label, dict(r.scores))
+                    Predicted(r.at_ms, r.partition, r.offset, r.model, r.label, dict(r.scores), r.is_audited)
                 )
             case Labelled():
-                found.labels[r.id].append(recount_module.Labelled(r.at_ms, r.partition, r.offset, r.label, r.source))
+                found.labels[r.id].append(recount_records.Labelled(r.at_ms, r.partition, r.offset, r.label, r.source))
             case Refused():
                 found.refused.append((f"streamgauge_{r.stream}_refused", r.partition, r.reason, r.at_ms))
     return found

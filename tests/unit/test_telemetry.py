@@ -4,13 +4,16 @@ import io
 import json
 import logging
 from collections.abc import Iterator
+from typing import Any, Literal
 
 import pytest
+import structlog
 from aiohttp import ClientSession
 from prometheus_client import CollectorRegistry
 
+from streamgauge.http import serve_http
 from streamgauge.settings import LogSettings
-from streamgauge.telemetry import MAX_REMEMBERED, Repetitions, serve_http, set_up_logging
+from streamgauge.telemetry import set_up_logging
 
 
 @pytest.fixture(autouse=True)
@@ -20,45 +23,42 @@ def _root_as_before() -> Iterator[None]:
     yield
     root.handlers = handlers
     root.setLevel(level)
+    structlog.reset_defaults()
 
 
-def test_an_outage_does_not_flood_the_log() -> None:
-    """What Kafka's client says twenty times a second is one line a minute; of another node it is another line."""
+def lines(stream: io.StringIO) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in stream.getvalue().splitlines()]
+
+
+def test_what_follows_from_a_lost_connection_is_not_said_again() -> None:
+    """Why there is none is a line of ours; that nothing could be sent without it needs no other."""
     stream = io.StringIO()
     set_up_logging(LogSettings(format="json"), stream)
-    client = logging.getLogger("aiokafka")
-    for node in (1, 2) * 500:
-        client.error("Unable connect to node with id %s", node)
-    assert [json.loads(line)["event"] for line in stream.getvalue().splitlines()] == [
-        "Unable connect to node with id 1",
-        "Unable connect to node with id 2",
-    ]
+    why = "Unable connect to node with id 1: [Errno 111] Connect call failed ('127.0.0.1', 9092)"
+    logging.getLogger("aiokafka").error(why)
+    logging.getLogger("aiokafka").error("Unable to update metadata from [1]")
+    not_ready = "NodeNotReadyError: Attempt to send a request to node which is not ready (node id 1)."
+    logging.getLogger("aiokafka.consumer.fetcher").error("Failed fetch messages from 1: %s", not_ready)
+    logging.getLogger("aiokafka.consumer.group_coordinator").error("Heartbeat send request failed: %s.", not_ready)
+    logging.getLogger("asyncio").error(
+        "Exception in callback Sender._fail_all(<Task>)", exc_info=AttributeError("done")
+    )
+    logging.getLogger("aiokafka").error("Topic %s is not authorized for this client", "t")
+    assert [line["event"] for line in lines(stream)] == ["Topic t is not authorized for this client"]
 
 
-def test_repetitions_are_counted() -> None:
-    """They are told a minute later; what is ours always passes."""
-    now_s = 0.0
-    repetitions = Repetitions(lambda: now_s)
-
-    def said(name: str, message: str) -> str | None:
-        record = logging.LogRecord(name, logging.ERROR, "", 0, message, ("x",), None)
-        return record.getMessage() if repetitions.filter(record) else None
-
-    assert [said("aiokafka", "no %s") for _ in range(3)] == ["no x", None, None]
-    assert [said("worker.service", "no %s") for _ in range(2)] == ["no x", "no x"]
-    now_s = 60.0
-    assert said("aiokafka", "no %s") == "no x (2 times more since this was last logged)"
-    assert said("aiokafka", "no %s") is None
-    now_s = 120.0
-    assert said("aiokafka", "no %s") == "no x (1 times more since this was last logged)"
-
-
-def test_what_never_repeats_is_not_remembered_for_ever() -> None:
-    """Memory is bounded."""
-    repetitions = Repetitions()
-    for number in range(3 * MAX_REMEMBERED):
-        assert repetitions.filter(logging.LogRecord("asyncio", logging.ERROR, "", 0, f"task {number}", (), None))
-    assert len(repetitions._told) <= MAX_REMEMBERED
+@pytest.mark.parametrize(("level", "written"), [("info", 1), ("debug", 100)])
+def test_at_debug_each_line_is_written(level: Literal["info", "debug"], written: int) -> None:
+    """Otherwise what is said of a hundred partitions is one line, and another when it is due or the process ends."""
+    stream = io.StringIO()
+    set_up_logging(LogSettings(format="json", level=level), stream)
+    for partition in range(100):
+        structlog.get_logger("worker.partitions").warning("partition.reopening", partition=partition, error="x")
+    assert len(lines(stream)) == written
+    [handler] = logging.getLogger().handlers
+    handler.close()
+    if level == "info":
+        assert {"event": "partition.reopening", "times": 99, "partitions": "1-99"}.items() <= lines(stream)[-1].items()
 
 
 async def test_probes_and_metrics_tell_no_versions() -> None:

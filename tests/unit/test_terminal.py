@@ -1,14 +1,10 @@
 """What strangers have written steers no terminal, wherever it is shown."""
 
-import io
-
 import pytest
-from rich.console import Console
 
 from feedback_listener import reconcile
 from feedback_listener.reconcile import Difference
 from streamgauge.commands import stats
-from streamgauge.commands.demo_view import Tally, View
 from streamgauge.terminal import harmless
 
 EVIL = "evil[/nope]\x1b[2J\x07"
@@ -37,14 +33,3 @@ def test_tables_show_names_as_they_are(capsys: pytest.CaptureFixture[str]) -> No
     found = shown(capsys)
     assert found.isprintable()
     assert found.count("[/nope]") == 3
-
-
-def test_the_demo_shows_texts_as_they_are() -> None:
-    """Its texts are a file's, its labels a model's; on a terminal the escapes are Rich's own."""
-    file, tally = io.StringIO(), Tally()
-    tally.recent.append((EVIL, EVIL, 0.9))
-    view = View(Console(file=file, width=100), "http://localhost:8001/metrics")
-    view._console.print(view._panel(tally))
-    view.say(EVIL)
-    assert "".join(file.getvalue().split("\n")).isprintable()
-    assert file.getvalue().count("[/nope]") == 3

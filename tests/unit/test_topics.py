@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from streamgauge.errors import StreamgaugeError
 from streamgauge.provisioning import describe
 from streamgauge.settings import DAY_MS, TopicSettings
-from streamgauge.topics import Topic, desired, listener_violations, plan, worker_violations
+from streamgauge.topics import Topic, desired, listener_violations, other_replicas, plan, worker_violations
 
 SETTINGS = TopicSettings()
 WANTED = {topic.name: topic for topic in desired(SETTINGS, 4, 3, {})}
@@ -78,6 +78,15 @@ def test_topics_create_takes_nothing_away(existing: dict[str, Topic], partitions
             assert amount(after[name].config[key]) >= amount(before.config[key])
 
 
+def test_no_topic_needs_more_replicas_than_it_has() -> None:
+    """A factor that is given later changes none; a topic that needed two of one could not be written to."""
+    present = {name: replace(topic, replicas=1) for name, topic in WANTED.items()}
+    assert not any("min.insync.replicas" in topic.config for topic in desired(SETTINGS, 4, 3, present))
+    assert "changes nothing of 6 topics that exist: sentiment.audit has 1" in (other_replicas(3, present) or "")
+    assert other_replicas(1, present) is None
+    assert other_replicas(None, present) is None
+
+
 def test_topics_are_created_once() -> None:
     """All topics are missing at first; once they are there, there is nothing to do."""
     wanted = list(WANTED.values())
@@ -107,33 +116,35 @@ def test_the_worker_refuses_what_breaks_a_guarantee() -> None:
         (with_config(SETTINGS.input, cleanup_policy="compact"), "sentiment.input: cleanup.policy is compact"),
         (with_config(SETTINGS.dead_letter, **too_small), "sentiment.dead-letter: max.message.bytes is 1048588, but"),
         (changed(SETTINGS.results, partitions=3), "sentiment.results: 3 partitions"),
+        ({key: topic for key, topic in WANTED.items() if key != SETTINGS.audit}, "sentiment.audit does not exist"),
         *(
             (with_config(name, message_timestamp_type="CreateTime"), f"{name}: message.timestamp.type is CreateTime")
             for name in (SETTINGS.input, *SETTINGS.outputs)
         ),
     ]:
         [found] = worker_violations(SETTINGS, existing)
-        assert problem in found
+        assert problem in found.text
     assert list(worker_violations(SETTINGS, with_config(SETTINGS.results, max_message_bytes="9000000"))) == []
 
 
 def test_the_listener_refuses_topics_that_would_falsify_the_numbers() -> None:
     """Producers' clocks must not expire or revive anything, and the window must not outlast the records."""
     for existing, problem in [
-        ({SETTINGS.results: WANTED[SETTINGS.results]}, "sentiment.feedback does not exist"),
+        ({key: topic for key, topic in WANTED.items() if key != SETTINGS.audit}, "sentiment.audit does not exist"),
+        (with_config(SETTINGS.audit, retention_ms=str(7 * DAY_MS)), f"must be at least {8 * DAY_MS}"),
         (with_config(SETTINGS.feedback, message_timestamp_type="CreateTime"), "must be LogAppendTime"),
         (with_config(SETTINGS.feedback, retention_ms=str(8 * DAY_MS - 1)), f"must be at least {8 * DAY_MS}"),
         (with_config(SETTINGS.results, retention_bytes="1"), "retention.bytes is 1, but must be -1"),
         (with_config(SETTINGS.feedback, compression_type="producer"), "compression.type is producer, but must be unc"),
     ]:
         [found] = listener_violations(SETTINGS, existing)
-        assert problem in found
+        assert problem in found.text
     assert list(listener_violations(SETTINGS, with_config(SETTINGS.feedback, retention_ms="-1"))) == []
 
 
 def test_labels_outlive_the_join_window() -> None:
-    """Results and feedback are kept a day longer than the join needs, whatever their size, in the broker's time."""
-    for name in (SETTINGS.results, SETTINGS.feedback):
+    """What is joined is kept a day longer than the join needs, whatever its size, in the broker's time."""
+    for name in SETTINGS.joined:
         config = WANTED[name].config
         assert int(config["retention.ms"]) == 8 * 86_400_000
         assert (config["retention.bytes"], config["message.timestamp.type"]) == ("-1", "LogAppendTime")
@@ -149,7 +160,7 @@ class TornCluster:
         return ["old", "new"]
 
     async def describe_topics(self, names: list[str]) -> list[dict[str, Any]]:
-        return [{"topic": name, "partitions": [{}], "error_code": 0} for name in names]
+        return [{"topic": name, "partitions": [{"replicas": [1, 2]}], "error_code": 0} for name in names]
 
     async def describe_configs(self, _resources: object) -> list[Any]:
         resources = [(0, None, 2, "old", [("retention.ms", "1", False, 1)]), (self._error_code, None, 2, "new", [])]
@@ -160,6 +171,6 @@ async def test_a_topic_that_not_all_brokers_know_yet_does_not_exist() -> None:
     """While it is being made or deleted; any other error is one."""
     unknown, unauthorized = 3, 29
     existing: Any = await describe(TornCluster(unknown), ["old", "new"])
-    assert existing == {"old": Topic("old", 1, {"retention.ms": "1"})}
+    assert existing == {"old": Topic("old", 1, {"retention.ms": "1"}, replicas=2)}
     with pytest.raises(StreamgaugeError, match="topic new"):
         await describe(TornCluster(unauthorized), ["old", "new"])

@@ -28,17 +28,17 @@ async def test_standing_still_with_lag_turns_red_then_ends() -> None:
     scene = Scene(has_lag=True)
     assert await scene.after(59) is None
     assert await scene.after(1) is None  # the lag may be of this moment
-    assert await scene.after(10) == "nothing has moved for 70 s although there is lag"
-    with pytest.raises(StreamgaugeError, match="nothing has moved for 120 s although there is lag"):
+    assert await scene.after(10) == "nothing was committed for 70 s although there is lag"
+    with pytest.raises(StreamgaugeError, match="nothing was committed for 120 s although there is lag"):
         await scene.after(50)
 
 
-async def test_whatever_moves_makes_it_green() -> None:
-    """A commit, or an attempt that failed, is a sign of life; the clock starts anew."""
+async def test_a_commit_makes_it_green() -> None:
+    """The clock starts anew."""
     scene = Scene(has_lag=True)
     await scene.after(60)
     assert await scene.after(1)
-    scene.dog.moved()
+    scene.dog.begin_anew()
     assert scene.dog.problem() is None
     assert await scene.after(59) is None
 
