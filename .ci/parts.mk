@@ -2,7 +2,7 @@
 # run beside each other, the longest first. How long readers wait is measured alone.
 SHELL := bash
 ALONE := tests/faults/test_recovery.py
-LONGEST := tests/stack tests/contract tests/end_to_end tests/secured tests/page tests/docs tests/doctor export tests/faults
+LONGEST := tests/faults tests/stack tests/contract tests/end_to_end tests/secured tests/page tests/docs tests/doctor export
 FOLDERS := $(patsubst %/,%,$(sort $(dir $(wildcard tests/*/test_*.py))))
 BESIDE := $(LONGEST) site $(filter-out tests/export $(LONGEST),$(FOLDERS))
 

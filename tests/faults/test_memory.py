@@ -120,14 +120,15 @@ def source(record: Any) -> tuple[int, int]:
 
 @asynccontextmanager
 async def worker_process(stream: Stream, log: Path) -> AsyncIterator[asyncio.subprocess.Process]:
-    """The real worker with the default model, killed after the block if it still runs."""
+    """The real worker with the default model, killed after the block if it still runs. Its log has all lines."""
+    settings = {"STREAMGAUGE_WORKER_MODEL_SLOTS": str(DEFAULTS.model_slots), "STREAMGAUGE_LOG_LEVEL": "debug"}
     with log.open("wb") as errors:
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
             "worker",
             cwd=ROOT,
-            env=stream.worker_environment | {"STREAMGAUGE_WORKER_MODEL_SLOTS": str(DEFAULTS.model_slots)},
+            env=stream.worker_environment | settings,
             stderr=errors,
         )
     try:

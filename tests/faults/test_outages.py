@@ -46,9 +46,11 @@ def busiest(log: str) -> tuple[int, Counter[str]]:
     return most, Counter(event["event"] for event in events)
 
 
-async def feed(stream: Stream) -> None:
-    """Texts for all partitions, for ever, by a way that is not hurt."""
+async def feed(stream: Stream, stop: asyncio.Event) -> None:
+    """Texts for all partitions, by a way that is not hurt; a producer that is cancelled while it starts stays open."""
     for seed in itertools.count():
+        if stop.is_set():
+            return
         await stream.publish(generate(5 * PARTITIONS, seed=seed))
 
 
@@ -62,8 +64,9 @@ async def test_an_outage_is_few_lines(faulty_kafka: FaultyKafka, tmp_path: Path,
         lane.proxy() as proxy,
         Replica(behind, "worker", tmp_path, holds=False, log_level="info") as worker,
         ListenerProcess(behind, tmp_path, log_level="info") as listener,
+        asyncio.TaskGroup() as tasks,
     ):
-        feeding = asyncio.create_task(feed(stream))
+        tasks.create_task(feed(stream, enough := asyncio.Event()))
         await stream.read(at_least=20 * PARTITIONS)
         await until(lambda: '"listener.caught_up"' in listener.log)
         before = len(worker.log), len(listener.log)
@@ -73,7 +76,7 @@ async def test_an_outage_is_few_lines(faulty_kafka: FaultyKafka, tmp_path: Path,
         await proxy.switch(Mode.PASS)
         await worker.logged('"service.ready_again"')
         await until(lambda: '"kafka.connected_again"' in listener.log)
-        feeding.cancel()
+        enough.set()
         logs = worker.log[before[0] :], listener.log[before[1] :]
     for log in logs:
         most, events = busiest(log)
