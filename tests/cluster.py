@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.admin import NewPartitions
 from aiokafka.structs import TopicPartition
 
-from streamgauge.provisioning import make_right
+from streamgauge.kafka import admin_client
+from streamgauge.provisioning import describe, make_right
 from streamgauge.settings import KafkaSettings, TopicSettings
 from tests.oracle import Input
 
@@ -48,6 +50,14 @@ class Stream:
         async for _line in make_right(stream.kafka, stream.topics, group, partitions, None, dry_run=False):
             pass
         return stream
+
+    async def grow(self, partitions: int, *topics: str) -> None:
+        """More partitions for these topics, in this order; the broker tells of them when this returns."""
+        async with admin_client(self.kafka) as admin:
+            for topic in topics:
+                await admin.create_partitions({topic: NewPartitions(partitions)})
+                while (await describe(admin, [topic]))[topic].partitions < partitions:  # noqa: ASYNC110
+                    await asyncio.sleep(0.02)
 
     async def publish(self, inputs: Sequence[Input]) -> dict[tuple[int, int], Input]:
         """Spread over the partitions; returns the inputs by (partition, offset)."""

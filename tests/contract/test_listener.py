@@ -10,7 +10,6 @@ from tempfile import TemporaryDirectory
 import aiohttp
 import pytest
 from aiokafka import AIOKafkaProducer
-from aiokafka.admin import NewPartitions
 from prometheus_client import CollectorRegistry
 
 from feedback_listener import topic_reader
@@ -18,7 +17,6 @@ from feedback_listener.service import Listener, serve
 from feedback_listener.settings import ListenerSettings
 from streamgauge.errors import ConfigurationError
 from streamgauge.events import Feedback, ModelRef, Position, Prediction, Timings, encode
-from streamgauge.kafka import admin_client
 from streamgauge.lifecycle import CLOCK, Clock
 from streamgauge.settings import TopicSettings
 from tests.cluster import Kafka, Stream
@@ -193,8 +191,7 @@ async def test_partitions_that_are_added_are_read(kafka: Kafka, monkeypatch: pyt
     stream = await Stream.create(kafka.bootstrap_servers, partitions=1)
     async with listening(stream) as (listener, registry):
         await predict(stream, [result("a")])
-        async with admin_client(stream.kafka) as admin:
-            await admin.create_partitions({stream.topics.results: NewPartitions(2)})
+        await stream.grow(2, stream.topics.results)
         await predict(stream, [result("b")], partition=1)
         await give_feedback(stream, label("a", "POSITIVE"), label("b", "POSITIVE"))
         added = {"topic": stream.topics.results, "partition": "1"}

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaConsumer
-from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, RecordsToDelete
+from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from aiokafka.protocol.admin import DeleteGroupsRequest
 from aiokafka.protocol.api import Request, RequestStruct, Response
 from aiokafka.protocol.types import Array, Int16, Int32, Schema, String
@@ -204,9 +204,7 @@ async def test_partitions_added_while_a_worker_runs(
     async with running(stream) as registry:
         await stream.read(at_least=len(inputs))
         if by_hand:
-            async with admin_client(stream.kafka) as admin:
-                for topic in (*stream.topics.outputs, stream.topics.input):
-                    await admin.create_partitions({topic: NewPartitions(grown.partitions)})
+            await stream.grow(grown.partitions, *stream.topics.outputs, stream.topics.input)
         else:
             async for _line in make_right(stream.kafka, stream.topics, stream.group, 4, None, dry_run=False):
                 pass

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
-from aiokafka.admin import NewPartitions, NewTopic, RecordsToDelete
+from aiokafka.admin import NewTopic, RecordsToDelete
 from aiokafka.structs import TopicPartition
 
 from streamgauge.broker.embedded import EmbeddedKafka
@@ -50,8 +50,7 @@ async def drop(stream: Stream, topic: str) -> None:
 
 async def grow_the_input(stream: Stream) -> None:
     """The group is started there too; the outputs are forgotten."""
-    async with admin_client(stream.kafka) as admin:
-        await admin.create_partitions({stream.topics.input: NewPartitions(stream.partitions + 1)})
+    await stream.grow(stream.partitions + 1, stream.topics.input)
     await commit(stream.kafka, stream.group, stream.topics.input, stream.partitions, 0)
 
 

@@ -20,13 +20,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
-from aiokafka.admin import NewPartitions
 from aiokafka.structs import TopicPartition
 
 from streamgauge.broker.embedded import EmbeddedKafka
 from streamgauge.broker.node import Node
 from streamgauge.groups import transactional_id
-from streamgauge.kafka import admin_client, client_options
+from streamgauge.kafka import client_options
 from streamgauge.settings import KafkaSettings, LogSettings
 from streamgauge.telemetry import set_up_logging
 from tests.cluster import Stream, until
@@ -135,9 +134,7 @@ class Scene:
 
     async def partitions_added(self) -> None:
         """The topics get three more partitions, the input last."""
-        async with admin_client(self.stream.kafka) as admin:
-            for name in (*self.stream.topics.outputs, self.stream.topics.input):
-                await admin.create_partitions({name: NewPartitions(MORE_PARTITIONS)})
+        await self.stream.grow(MORE_PARTITIONS, *self.stream.topics.outputs, self.stream.topics.input)
         self.watch.seen_s |= {number: [] for number in range(PARTITIONS, MORE_PARTITIONS)}
 
 
