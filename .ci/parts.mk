@@ -2,14 +2,21 @@
 # run beside each other, the longest first. How long readers wait is measured alone.
 SHELL := bash
 ALONE := tests/faults/test_recovery.py
-LONGEST := tests/faults tests/stack tests/contract tests/end_to_end tests/secured tests/page tests/docs tests/doctor export
+LONGEST := tests/stack tests/faults tests/contract tests/end_to_end export tests/secured tests/page tests/doctor tests/docs
 FOLDERS := $(patsubst %/,%,$(sort $(dir $(wildcard tests/*/test_*.py))))
 BESIDE := $(LONGEST) site $(filter-out tests/export $(LONGEST),$(FOLDERS))
 
-.PHONY: beside alone export site kerberos $(FOLDERS) $(ALONE)
+# What tests need that has to be built; the engine's tools are kept in the user's cache folder.
+BUILT := $(filter $(CACHE)/%,$(KUSTOMIZE) $(DOCKER_COMPOSE)) $(if $(shell command -v krb5-config),kerberos)
 
+.PHONY: first beside alone lint export site kerberos $(FOLDERS) $(ALONE)
+
+first: $(BUILT) lint
 beside: $(BESIDE)
 alone: $(ALONE)
+
+lint:
+	$(MAKE) --file Makefile lint
 
 export:
 	time $(MAKE) --file Makefile test-export ARGS="-p no:cacheprovider"
@@ -22,11 +29,6 @@ $(FOLDERS):
 
 $(ALONE):
 	time $(MAKE) --file Makefile test ARGS="-p no:cacheprovider $@"
-
-# What tests need that has to be built; the engine's tools are kept in the user's cache folder.
-tests/stack: $(filter $(CACHE)/%,$(DOCKER_COMPOSE))
-tests/deploy: $(filter $(CACHE)/%,$(KUSTOMIZE) $(DOCKER_COMPOSE))
-tests/secured: $(if $(shell command -v krb5-config),kerberos)
 
 $(CACHE)/bin/kustomize:
 	GOBIN="$(@D)" go install sigs.k8s.io/kustomize/kustomize/v5@v5.8.0

@@ -13,9 +13,9 @@ from feedback_listener.records import Stream
 from feedback_listener.settings import Shard
 from feedback_listener.store import StoreUnusable
 from feedback_listener.totals import Positions
-from streamgauge.aiokafka_private import has_stopped_fetching
+from streamgauge.aiokafka_private import bound_requests, has_stopped_fetching
 from streamgauge.errors import StreamgaugeError
-from streamgauge.kafka import client_options
+from streamgauge.kafka import service_options
 from streamgauge.settings import KafkaSettings
 
 log = structlog.get_logger(__name__)
@@ -24,6 +24,10 @@ SLICE_RECORDS = 300
 """Records polled at once, before the event loop gets its turn."""
 SILENT_S = 30.0
 """Longer than brokers need to hand their partitions over."""
+FETCH_TIMEOUT_S = 10.0
+"""A connection that has died without a word is given up then. aiokafka takes 40 s, even if the network is back."""
+FETCH_BYTES = 10 * 2**20
+"""Of all partitions: what 1 MB/s brings within that time."""
 METADATA_MAX_AGE_MS = 30_000
 """How soon partitions that were added are seen."""
 
@@ -44,8 +48,10 @@ class TopicReader:
             enable_auto_commit=False,
             auto_offset_reset="none",
             metadata_max_age_ms=METADATA_MAX_AGE_MS,
-            **client_options(kafka),
+            fetch_max_bytes=FETCH_BYTES,
+            **service_options(kafka),
         )
+        bound_requests(self._consumer, FETCH_TIMEOUT_S)
         self._seen: dict[TopicPartition, int] = {}
         """Next offset of each assigned partition that has not been handed out. A scrape goes through these in another
         thread: no partition comes into this dict or the next, they are replaced by larger ones."""

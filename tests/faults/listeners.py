@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import re
 import signal
 import sys
 from pathlib import Path
@@ -13,8 +12,9 @@ import msgspec
 
 from feedback_listener.reconcile import Scraped, read_metrics
 from streamgauge.errors import StreamgaugeError
-from tests.cluster import ROOT, Stream, until
+from tests.cluster import ROOT, Stream
 from tests.faults.listener_process import Plan
+from tests.faults.replica import served_at
 
 
 class ListenerProcess:
@@ -67,9 +67,7 @@ class ListenerProcess:
 
     async def url(self) -> str:
         """Where it serves."""
-        await until(lambda: '"http.serving"' in self.log)
-        [port] = re.findall(r'"port": (\d+), "event": "http.serving"', self.log)
-        return f"http://127.0.0.1:{port}"
+        return await served_at(lambda: self.log)
 
     async def shown_at(self, ends: dict[tuple[str, int], int]) -> Scraped:
         """Its numbers once it has come to these offsets of its partitions."""

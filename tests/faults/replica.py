@@ -4,6 +4,7 @@ import asyncio
 import re
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -14,6 +15,13 @@ from tests.cluster import Stream, until
 from tests.faults.worker_process import Plan
 
 ROOT = Path(__file__).parents[2]
+
+
+async def served_at(log: Callable[[], str]) -> str:
+    """The URL that a process serves at, once its log tells."""
+    await until(lambda: '"http.serving"' in log())
+    [port] = re.findall(r'"port": (\d+), "event": "http.serving"', log())
+    return f"http://127.0.0.1:{port}"
 
 
 class Replica:
@@ -53,6 +61,10 @@ class Replica:
     @property
     def log(self) -> str:
         return self._log_path.read_text()
+
+    async def url(self) -> str:
+        """Where it serves."""
+        return await served_at(lambda: self.log)
 
     async def restart(self) -> None:
         """Kill it and start it again; its log begins anew."""

@@ -9,9 +9,12 @@ from collections import Counter
 from datetime import datetime
 from pathlib import Path
 
+import aiohttp
 import pytest
 from prometheus_client import CollectorRegistry
 
+from feedback_listener.topic_reader import FETCH_TIMEOUT_S
+from streamgauge.http import LOOK_EVERY_S
 from streamgauge.log_folding import FIRST_S, LINES
 from streamgauge.settings import KafkaSettings
 from tests.cluster import Stream, until
@@ -32,6 +35,8 @@ pytestmark = [
 ]
 
 PARTITIONS = 8
+RECOVERY_S = 2.5 * FETCH_TIMEOUT_S
+"""What was sent into a black hole has to be given up, whatever the network does by then."""
 OFFSETS_OF_THE_GROUP = (8, 9, 11, 12, 13, 14, 28)
 """Kafka's api keys: OffsetCommit, OffsetFetch, JoinGroup, Heartbeat, LeaveGroup, SyncGroup, TxnOffsetCommit."""
 TRANSACTIONS = (22, 24, 25, 26)
@@ -54,6 +59,14 @@ async def feed(stream: Stream, stop: asyncio.Event) -> None:
         await stream.publish(generate(5 * PARTITIONS, seed=seed))
 
 
+async def seen_ready(url: str) -> None:
+    """Ready, and looked at since: from then on it tells when it is not."""
+    async with aiohttp.ClientSession(url) as http:
+        while (await http.get("/readyz")).status != 200:  # noqa: ASYNC110
+            await asyncio.sleep(0.1)
+    await asyncio.sleep(2 * LOOK_EVERY_S)
+
+
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("mode", [Mode.DROP, Mode.SWALLOW], ids=["gone", "black hole"])
 async def test_an_outage_is_few_lines(faulty_kafka: FaultyKafka, tmp_path: Path, mode: Mode) -> None:
@@ -68,14 +81,15 @@ async def test_an_outage_is_few_lines(faulty_kafka: FaultyKafka, tmp_path: Path,
     ):
         tasks.create_task(feed(stream, enough := asyncio.Event()))
         await stream.read(at_least=20 * PARTITIONS)
-        await until(lambda: '"listener.caught_up"' in listener.log)
+        await asyncio.gather(seen_ready(await worker.url()), seen_ready(await listener.url()))
         before = len(worker.log), len(listener.log)
         await proxy.switch(mode)
         await worker.logged('"service.not_ready"')
         await until(lambda: '"kafka.connection_lost"' in listener.log)
         await proxy.switch(Mode.PASS)
-        await worker.logged('"service.ready_again"')
-        await until(lambda: '"kafka.connected_again"' in listener.log)
+        async with asyncio.timeout(RECOVERY_S):
+            await worker.logged('"service.ready_again"')
+            await until(lambda: '"kafka.connected_again"' in listener.log)
         enough.set()
         logs = worker.log[before[0] :], listener.log[before[1] :]
     for log in logs:
