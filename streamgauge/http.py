@@ -158,19 +158,20 @@ class Scrapes:
 
 
 @contextmanager
-def _named_port(host: str, port: int, otherwise: str) -> Iterator[None]:
+def named_port(what: str, host: str, port: int, otherwise: str) -> Iterator[None]:
+    """Inside, `what` comes to listen. Raises StreamgaugeError if it cannot; `otherwise`: how another port is chosen."""
     try:
         yield
     except OSError as error:
-        why = error.strerror or ""
+        why = error.strerror or str(error)
         if error.errno == errno.EADDRINUSE:
             why = f"another program has this port; {otherwise}"
-        raise StreamgaugeError(f"cannot serve metrics on {host}:{port}: {why}") from error
+        raise StreamgaugeError(f"cannot serve {what} on {host}:{port}: {why}") from error
 
 
-async def check_port(host: str, port: int, otherwise: str) -> None:
-    """Raises what `serve_http` would raise now, for whoever has much to start before it."""
-    with _named_port(host, port, otherwise):
+async def check_port(what: str, host: str, port: int, otherwise: str) -> None:
+    """Raises what `named_port` would now, for whoever has much to start before it."""
+    with named_port(what, host, port, otherwise):
         (await asyncio.get_running_loop().create_server(asyncio.Protocol, host, port)).close()
 
 
@@ -208,7 +209,7 @@ async def serve_http(
         return response
 
     server = Server(answer)
-    with _named_port(host, port, otherwise):
+    with named_port("metrics", host, port, otherwise):
         listening = await asyncio.get_running_loop().create_server(server, host, port, backlog=ACCEPTED_AT_ONCE)
     telling = asyncio.create_task(_tell_readiness(live, ready), name="readiness")
     try:

@@ -25,6 +25,7 @@ from producer.publish import Publisher, publish
 from streamgauge.broker.embedded import EmbeddedKafka
 from streamgauge.commands.demo_view import Tally
 from streamgauge.commands.monitoring import Programs, watched
+from streamgauge.commands.page.settings import ANOTHER_PORT as ANOTHER_PAGE_PORT
 from streamgauge.commands.page.settings import AppSettings
 from streamgauge.commands.top.screen import Screen
 from streamgauge.commands.top.watching import Sources, Watch
@@ -116,7 +117,10 @@ async def run_demo(
     view = Screen(Console(highlight=False), "Streamgauge", "Ctrl-C ends", is_whole=False)
     broker = EmbeddedKafka(jars_dir=options.jars_dir, progress=view.say)
     tally = Tally()
-    await check_port(_host(load(WorkerSettings)), options.http_port, ANOTHER_PORT)
+    await check_port("metrics", _host(load(WorkerSettings)), options.http_port, ANOTHER_PORT)
+    if page:
+        settings = load(AppSettings)
+        await check_port("the page", settings.http_host, settings.http_port, ANOTHER_PAGE_PORT)
     try:
         await asyncio.to_thread(broker.start)
         with TemporaryDirectory(prefix="streamgauge-") as folder:

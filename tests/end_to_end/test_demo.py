@@ -104,6 +104,7 @@ def test_the_command_ends_with_one_json_object(tmp_path: Path) -> None:
     ("arguments", "environment", "why"),
     [
         (["--http-port", "taken"], {}, "has this port; --http-port 0 takes a free one"),
+        (["--http-port", "0"], {"STREAMGAUGE_APP_HTTP_PORT": "taken"}, "cannot serve the page on 127.0.0.1:"),
         (["--input", "/nowhere.csv"], {}, "/nowhere.csv: No such file"),
         (["--rate", "inf"], {}, "a rate must be more than 0"),
         ([], {"STREAMGAUGE_LISTENER_ACCURACY_FLOOR": "2"}, "STREAMGAUGE_LISTENER_ACCURACY_FLOOR: Input should be less"),
@@ -112,11 +113,11 @@ def test_the_command_ends_with_one_json_object(tmp_path: Path) -> None:
     ],
 )
 def test_what_is_wrong_is_said_before_kafka_starts(arguments: list[str], environment: dict[str, str], why: str) -> None:
-    """Options, files and settings, and the port that others hold."""
+    """Options, files and settings, and a port that others hold."""
     with socket.create_server(("127.0.0.1", 0)) as holder:
         taken = str(holder.getsockname()[1])
         given = [taken if one == "taken" else one for one in arguments]
-        ended = run("demo", *given, **environment)
+        ended = run("demo", *given, **{name: taken if one == "taken" else one for name, one in environment.items()})
     assert ended.returncode in {1, 2}
     assert (ended.stdout, why in ended.stderr) == ("", True), ended.stderr
 

@@ -15,9 +15,9 @@ from streamlit.web.bootstrap import load_config_options
 
 from streamgauge.commands.page.desk import Desk, open_desk
 from streamgauge.commands.page.room import Room
-from streamgauge.commands.page.settings import AppSettings
+from streamgauge.commands.page.settings import ANOTHER_PORT, AppSettings
 from streamgauge.commands.page.tailing import topic_partitions
-from streamgauge.errors import StreamgaugeError
+from streamgauge.http import named_port
 from streamgauge.lifecycle import unless_stopped
 from streamgauge.settings import KafkaSettings, TopicSettings
 
@@ -83,13 +83,9 @@ async def serve(
 @contextmanager
 def _listening(settings: AppSettings) -> Iterator[socket.socket]:
     family = socket.AF_INET6 if ":" in settings.http_host else socket.AF_INET
-    try:
-        listening = socket.create_server((settings.http_host, settings.http_port), family=family)
-    except OSError as error:
-        raise StreamgaugeError(
-            f"cannot serve the page on {settings.http_host}:{settings.http_port}: {error.strerror}; "
-            "stop what holds the port, or choose another: STREAMGAUGE_APP_HTTP_PORT"
-        ) from None
+    address = settings.http_host, settings.http_port
+    with named_port("the page", *address, ANOTHER_PORT):
+        listening = socket.create_server(address, family=family)
     with listening:
         yield listening
 

@@ -5,6 +5,8 @@ from pydantic_settings import SettingsConfigDict
 
 from streamgauge.settings import PREFIX, Port, Settings
 
+ANOTHER_PORT = "STREAMGAUGE_APP_HTTP_PORT=0 takes a free one, and so does `streamgauge app --http-port 0`"
+
 
 class AppSettings(Settings):
     """Where the page is served, and whom it asks."""
