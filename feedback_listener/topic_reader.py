@@ -15,7 +15,7 @@ from feedback_listener.store import StoreUnusable
 from feedback_listener.totals import Positions
 from streamgauge.aiokafka_private import bound_requests, has_stopped_fetching
 from streamgauge.errors import StreamgaugeError
-from streamgauge.kafka import service_options
+from streamgauge.kafka import client_options
 from streamgauge.settings import KafkaSettings
 
 log = structlog.get_logger(__name__)
@@ -27,7 +27,7 @@ SILENT_S = 30.0
 FETCH_TIMEOUT_S = 10.0
 """A connection that has died without a word is given up then. aiokafka takes 40 s, even if the network is back."""
 FETCH_BYTES = 10 * 2**20
-"""Of all partitions: what 1 MB/s brings within that time."""
+"""In a broker's answer: what 1 MB/s brings within that time."""
 METADATA_MAX_AGE_MS = 30_000
 """How soon partitions that were added are seen."""
 
@@ -49,7 +49,7 @@ class TopicReader:
             auto_offset_reset="none",
             metadata_max_age_ms=METADATA_MAX_AGE_MS,
             fetch_max_bytes=FETCH_BYTES,
-            **service_options(kafka),
+            **client_options(kafka),
         )
         bound_requests(self._consumer, FETCH_TIMEOUT_S)
         self._seen: dict[TopicPartition, int] = {}

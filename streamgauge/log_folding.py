@@ -3,7 +3,7 @@
 Lines of one kind are folded, whatever partition or broker they are of: the first is written at once. What comes within
 the next FIRST_S is told then, in one line: the last of them, with `times` and with every partition and broker that they
 named. While it goes on, there is one line every LATER_S. And within any FIRST_S there are LINES at most: what is beyond
-waits for its turn. A line that is written later has the time of when it is written.
+waits for its turn, at the latest until the end. A line that is written later has the time of when it is written.
 """
 
 import logging

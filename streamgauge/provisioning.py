@@ -40,7 +40,7 @@ async def check_for_worker(admin: AIOKafkaAdminClient, settings: TopicSettings, 
 
 
 async def check_for_listener(admin: AIOKafkaAdminClient, settings: TopicSettings) -> dict[str, Topic]:
-    """The results and feedback topics. Raises TopicsUnfit when the numbers could not be trusted on them."""
+    """The topics that it reads. Raises TopicsUnfit when the numbers could not be trusted on them."""
     await check_rights(admin, rights.listener(settings))
     existing = await describe(admin, settings.joined)
     _refuse(found.text for found in listener_violations(settings, existing))

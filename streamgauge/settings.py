@@ -94,7 +94,12 @@ class KafkaSettings(Settings):
     key_file: str | None = Field(None, description="PEM file of its key, if that is not in the same file")
     key_password: SecretStr | None = Field(None, description="of the key, if that is encrypted")
     key_password_file: str | None = Field(None, description="file that holds it")
-    connect_timeout_s: float = Field(60, gt=0, le=86_400, description="exit 1 when no broker answers for so long")
+    connect_timeout_s: float = Field(
+        60,
+        gt=0,
+        le=86_400,
+        description="exit 1 when no broker answers for so long; unset, people's commands wait 5 s for the first answer",
+    )
 
     @property
     def reach_timeout_s(self) -> float:

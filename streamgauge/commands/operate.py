@@ -190,8 +190,8 @@ def acls(
     """Print the least rights that a user needs, as calls of Kafka's own kafka-acls.sh. Nothing is changed.
 
     worker and listener are the services; producer is for `produce`, labeller for `feedback`, auditor for `audit`,
-    reader for `tail`, `stats`, `accuracy` and `reconcile`, page for `app`, operator for `topics create`, `skip` and
-    `replay`.
+    reader for `tail`, `stats`, `accuracy`, `reconcile` and `top`, page for `app`, operator for `topics create`, `skip`
+    and `replay`.
     """
     from streamgauge.rights import ROLES, as_commands, as_strimzi
     from streamgauge.settings import KafkaSettings, TopicSettings, load

@@ -50,5 +50,6 @@ def noted() -> Iterator[None]:
 
 def show_noted() -> None:
     """What went wrong in the last callback, once."""
-    if problem := st.session_state.pop(PROBLEM, None):
-        st.error(problem, icon=":material/error:")
+    if problem := st.session_state.get(PROBLEM):
+        st.error(problem, icon=":material/error:")  # here a further click may end the run
+        del st.session_state[PROBLEM]

@@ -31,6 +31,7 @@ def show() -> None:
     """A form, and the last texts with what became of them."""
     st.title("Try it")
     state = st.session_state
+    _name_in_the_address()
     draft = state.setdefault("draft", new_id())
     with st.form(f"form-{draft}", border=False):
         st.text_area(
@@ -54,6 +55,15 @@ def _sent() -> list[Sent]:
     return found
 
 
+def _name_in_the_address() -> None:
+    """The last text, for a reload. Streamlit ends a run where it would tell the browser something, once a further click
+    has come: what is told in a click's callback would be lost, so it is told here, and again until it has been.
+    """
+    if newest := st.session_state.get("to_name"):
+        st.query_params["sent"] = newest
+        del st.session_state["to_name"]
+
+
 def _send(draft: str) -> None:
     """The draft's id makes it one message; the next text gets another, also if it says the same."""
     state = st.session_state
@@ -63,8 +73,7 @@ def _send(draft: str) -> None:
     with noted():
         the_desk().send_text(draft, text)
         _sent().insert(0, Sent(draft, text))
-        state["draft"] = new_id()
-        st.query_params["sent"] = draft
+        state["draft"], state["to_name"] = new_id(), draft
 
 
 def _card(sent: Sent) -> None:
