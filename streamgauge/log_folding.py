@@ -81,7 +81,7 @@ class FoldingHandler(logging.StreamHandler[TextIO]):
             is_new = now_s < self._room_s()
             self._folds[kind] = Fold(now_s if is_new else now_s + FIRST_S, is_new)
             if not is_new:
-                self._write(record, now_s)
+                self._write(record)
                 return
         self._folds[kind].add(record)
         self._wait(now_s)
@@ -90,9 +90,9 @@ class FoldingHandler(logging.StreamHandler[TextIO]):
         """When another line may be written."""
         return self._written_s[0] + FIRST_S if len(self._written_s) == LINES else 0.0
 
-    def _write(self, record: logging.LogRecord, now_s: float) -> None:
-        self._written_s.append(now_s)
+    def _write(self, record: logging.LogRecord) -> None:
         super().emit(record)
+        self._written_s.append(self._monotonic_s())  # a traceback takes its time
 
     def tell(self) -> None:
         """Write what is due; a process that has gone silent must not keep it to itself."""
@@ -123,7 +123,7 @@ class FoldingHandler(logging.StreamHandler[TextIO]):
                 del self._folds[kind]
             elif self._room_s() <= now_s:
                 self._folds[kind] = Fold(now_s + (FIRST_S if fold.is_new else LATER_S))
-                self._write(fold.line(fold.last), now_s)
+                self._write(fold.line(fold.last))
 
     def _tell_all(self) -> None:
         for fold in self._folds.values():

@@ -44,10 +44,10 @@ TRANSACTIONS = (22, 24, 25, 26)
 
 
 def busiest(log: str) -> tuple[int, Counter[str]]:
-    """The most lines within FIRST_S, and all events."""
+    """The most lines within FIRST_S, less what the wall clock may be set by meanwhile, and all events."""
     events = [json.loads(line) for line in log.splitlines()]
     times_s = sorted(datetime.fromisoformat(event["timestamp"]).timestamp() for event in events)
-    most = max(bisect_left(times_s, at_s + FIRST_S) - number for number, at_s in enumerate(times_s))
+    most = max(bisect_left(times_s, at_s + 0.99 * FIRST_S) - number for number, at_s in enumerate(times_s))
     return most, Counter(event["event"] for event in events)
 
 

@@ -141,3 +141,33 @@ def test_what_lines_named_is_told_in_order() -> None:
     """Numbers as ranges, and names."""
     assert in_words({3, 1, 2, 7}) == "1-3,7"
     assert in_words({"b:1", "a:1"}) == "a:1,b:1"
+
+
+class Slow(io.StringIO):
+    """Where each line takes so long to be written."""
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__()
+        self.takes_s, self.written_s = 0.5, list[float]()
+        self._clock = clock
+
+    def write(self, text: str) -> int:
+        self._clock.now_s += self.takes_s
+        self.written_s.append(self._clock.now_s)
+        return super().write(text)
+
+
+def test_a_line_counts_from_when_it_has_been_written(log: Log) -> None:
+    """Not from when the first of those was due that are written together."""
+    log.handler.stream = slow = Slow(log.clock)
+    for kind in [*range(LINES), *range(LINES)]:
+        log.event(f"kind {kind}")
+    log.at(2 * FIRST_S)
+    slow.takes_s = 0.0
+    for tick in range(100):
+        log.at(3 * FIRST_S + 0.1 * tick)
+        log.event(f"another kind {tick}")
+    assert len(slow.written_s) > 3 * LINES - 2
+    assert all(
+        later - earlier >= FIRST_S for earlier, later in zip(slow.written_s, slow.written_s[LINES:], strict=False)
+    )
