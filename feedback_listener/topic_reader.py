@@ -15,7 +15,7 @@ from feedback_listener.store import StoreUnusable
 from feedback_listener.totals import Positions
 from streamgauge.aiokafka_private import bound_requests, has_stopped_fetching
 from streamgauge.errors import StreamgaugeError
-from streamgauge.kafka import client_options
+from streamgauge.kafka import client_options, close_consumer
 from streamgauge.settings import KafkaSettings
 
 log = structlog.get_logger(__name__)
@@ -62,7 +62,7 @@ class TopicReader:
         await self._consumer.start()
 
     async def stop(self) -> None:
-        await self._consumer.stop()
+        await close_consumer(self._consumer)
 
     def owned(self, partitions: Mapping[str, int]) -> set[TopicPartition]:
         """The shard's own, of the given numbers of partitions by topic."""

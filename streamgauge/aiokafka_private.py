@@ -9,7 +9,7 @@ import random
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 from weakref import WeakSet
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, client, conn
@@ -30,6 +30,7 @@ import streamgauge.aiokafka_records  # noqa: F401 - whatever a client of ours fe
 
 CLOSING_TIMEOUT_S = 1.0
 
+Owner: TypeAlias = AIOKafkaAdminClient | AIOKafkaConsumer | AIOKafkaProducer
 Address = tuple[str, int]
 """Host and port."""
 
@@ -52,9 +53,9 @@ def sender_task(producer: AIOKafkaProducer) -> asyncio.Task[None] | None:
     return task
 
 
-def note_closed(producer: AIOKafkaProducer) -> None:
+def note_closed(owner: AIOKafkaConsumer | AIOKafkaProducer) -> None:
     """Say that nothing of it is open any more: one whose `stop` was cancelled before it had begun does not know it."""
-    producer._closed = True
+    owner._closed = True
 
 
 def transaction_end(producer: AIOKafkaProducer) -> asyncio.Future[Any] | None:
@@ -119,16 +120,19 @@ async def send(admin: AIOKafkaAdminClient, request: Request[Any], node_id: int |
     return answer
 
 
-def bound_requests(
-    owner: AIOKafkaAdminClient | AIOKafkaConsumer | AIOKafkaProducer, request_s: float, join_s: float = 0.0
-) -> None:
+def connections_of(owner: Owner) -> client.AIOKafkaClient:
+    """What holds the connections of a client of any kind."""
+    return owner.client if isinstance(owner, AIOKafkaProducer) else owner._client
+
+
+def bound_requests(owner: Owner, request_s: float, join_s: float = 0.0) -> None:
     """Give each request so long (a join of the group `join_s`), and close the connection of one that takes longer.
 
     To be called before the client is started. A join is answered when all members have joined, but aiokafka has one
     timeout for all requests. It bounds some calls by that same time: such a call is cancelled just before its request
     times out. Then, and after a request for metadata, it keeps a connection that has died without a word.
     """
-    own = owner.client if isinstance(owner, AIOKafkaProducer) else owner._client
+    own = connections_of(owner)
     own._request_timeout_ms = round(request_s * 1000)
     connect = own._get_conn
 

@@ -16,6 +16,7 @@ from streamgauge.aiokafka_private import (
     AdminClient,
     bound_requests,
     broker_addresses,
+    connections_of,
     fail_unsent,
     note_closed,
     reach,
@@ -171,10 +172,7 @@ async def _abandon(producer: AIOKafkaProducer) -> None:
         if sender is not None and not sender.done():
             sender.cancel()
             await asyncio.wait([sender], timeout=ABANDON_TIMEOUT_S)
-    with suppress(TimeoutError):
-        async with asyncio.timeout(ABANDON_TIMEOUT_S):
-            await producer.client.close()
-    note_closed(producer)
+    await _disconnect(producer)
     # A fenced producer leaves a failed future behind that nobody awaits; unretrieved, asyncio would log a traceback.
     end = transaction_end(producer)
     if end is not None and end.done() and not end.cancelled():
@@ -182,8 +180,19 @@ async def _abandon(producer: AIOKafkaProducer) -> None:
 
 
 async def close_consumer(consumer: AIOKafkaConsumer) -> None:
-    """Leave the group and close, in whatever state it is, within a few seconds."""
-    await _closed(consumer.stop())
+    """Leave the group and close, in whatever state it is, within a few seconds, also while being cancelled."""
+    try:
+        await _closed(consumer.stop())
+    finally:
+        await _disconnect(consumer)
+
+
+async def _disconnect(owner: AIOKafkaConsumer | AIOKafkaProducer) -> None:
+    """Close the connections, which a `stop()` that has been ended may not have come to."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(ABANDON_TIMEOUT_S):
+            await connections_of(owner).close()
+    note_closed(owner)
 
 
 async def persistently(ask: Callable[[], Awaitable[T]], timeout_s: float) -> T:

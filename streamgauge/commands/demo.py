@@ -32,7 +32,7 @@ from streamgauge.commands.top.watching import Sources, Watch
 from streamgauge.errors import ConfigurationError, Stopped
 from streamgauge.events import Feedback, decode_prediction
 from streamgauge.http import check_port, serve_http
-from streamgauge.kafka import client_options, sleep_or_stop
+from streamgauge.kafka import client_options, close_consumer, sleep_or_stop
 from streamgauge.labels import Classes, meaning, read_map, refusal
 from streamgauge.provisioning import make_right
 from streamgauge.settings import KafkaSettings, TopicSettings, load
@@ -290,7 +290,7 @@ class Demo:
             await consumer.seek_to_beginning(*partitions)
             yield Watcher(consumer, self._topics, self._tally)
         finally:
-            await consumer.stop()
+            await close_consumer(consumer)
 
     async def _serve_page(self, metrics_port: int, stop: asyncio.Event) -> None:
         if self._page is None:

@@ -19,7 +19,7 @@ from aiokafka.structs import BrokerMetadata, TopicPartition
 
 from streamgauge import aiokafka_private as private
 from streamgauge import aiokafka_records
-from streamgauge.kafka import close_producer
+from streamgauge.kafka import close_consumer, close_producer
 
 
 async def test_a_producer_can_be_given_up() -> None:
@@ -181,8 +181,11 @@ class SilentConnection:
         self.waited_s.append(self._request_timeout)
         return asyncio.wait_for(asyncio.get_running_loop().create_future(), self._request_timeout)
 
-    def close(self, reason: CloseReason | None = None) -> None:
+    def close(self, reason: CloseReason | None = None) -> asyncio.Future[None]:
         self.closed_for.append(reason)
+        closed = asyncio.get_running_loop().create_future()
+        closed.set_result(None)
+        return closed
 
 
 async def test_requests_are_bounded_and_joins_take_longer(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -244,6 +247,24 @@ async def test_a_producer_is_closed_by_a_task_that_is_cancelled_at_once() -> Non
     await asyncio.wait([closing])
     assert closing.cancelled()
     assert producer._closed
+
+
+async def test_a_consumer_whose_stop_is_ended_is_disconnected() -> None:
+    """As when its group's coordinator does not answer: aiokafka would come to the connections after it."""
+
+    class Hanging:
+        async def close(self) -> None:
+            await asyncio.Event().wait()
+
+    connection, consumer = SilentConnection(), AIOKafkaConsumer(bootstrap_servers="127.0.0.1:1")
+    consumer._coordinator = Hanging()
+    consumer._client._conns[1, ConnectionGroup.DEFAULT] = connection
+    closing = asyncio.create_task(close_consumer(consumer))
+    await asyncio.sleep(0)
+    closing.cancel()
+    await asyncio.wait([closing])
+    assert closing.cancelled()
+    assert connection.closed_for == [CloseReason.SHUTDOWN]
 
 
 async def test_a_producer_that_is_given_up_at_once_is_closed() -> None:
