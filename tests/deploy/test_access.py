@@ -20,7 +20,7 @@ from streamgauge.topics import desired, plan
 from tests.cluster import ROOT, Stream, until
 from tests.deploy.rendering import Object, container, environment, needs_kustomize, of_kind, one, rendered
 from tests.oracle import Input
-from tests.secured.broker import bindings
+from tests.secured.broker import allow
 
 pytestmark = [needs_kustomize, pytest.mark.timeout(300)]
 
@@ -70,8 +70,7 @@ class Cluster:
                 await apply(admin, change, 1)
         admin = AdminClient({"bootstrap.servers": self.plain.bootstrap_servers})
         for user in of_kind(self._objects, "KafkaUser"):
-            for created in admin.create_acls(list(bindings(user["metadata"]["name"], granted(user)))).values():
-                await asyncio.to_thread(created.result)
+            await allow(admin, user["metadata"]["name"], granted(user))
 
     def log(self, name: str) -> str:
         return (self._folder / f"{name}.log").read_text()

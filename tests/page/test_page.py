@@ -100,7 +100,7 @@ async def test_one_key_a_label(kafka: Kafka, browser: Browser, tmp_path: Path) -
     stream = await Stream.create(kafka.bootstrap_servers)
     await publish_audited(stream, [(f"id-{number}", text.encode()) for number, text in enumerate(TEXTS)])
     with served(stream, tmp_path) as page:
-        async with working(stream), seated(browser, page.url) as seat:
+        async with working(stream, audit_share=0.0), seated(browser, page.url) as seat:
             keys = seat.page.keyboard
             await seat.open("label")
             await seat.sees(TEXTS[0])

@@ -90,8 +90,7 @@ class SecuredKafka:
                 done.result()
 
     async def grant(self, user: str, rights: Iterable[Right]) -> None:
-        for done in self._admin.create_acls(list(bindings(user, rights))).values():
-            await asyncio.to_thread(done.result)
+        await allow(self._admin, user, rights)
 
     async def take(self, user: str, rights: Iterable[Right]) -> None:
         for one in bindings(user, rights):
@@ -110,6 +109,18 @@ class SecuredKafka:
             "STREAMGAUGE_KAFKA_PASSWORD": PASSWORD,
             "STREAMGAUGE_KAFKA_CA_FILE": str(self.identities.authority),
         } | settings
+
+
+async def allow(admin: AdminClient, user: str, rights: Iterable[Right]) -> None:
+    """Give a user rights; the broker knows of them when this returns."""
+    wanted = set(bindings(user, rights))
+    for done in admin.create_acls(list(wanted)).values():
+        await asyncio.to_thread(done.result)
+    anything: Any = None
+    kinds = ResourceType.ANY, anything, ResourcePatternType.ANY
+    every = AclBindingFilter(*kinds, f"User:{user}", anything, AclOperation.ANY, AclPermissionType.ANY)
+    while not wanted <= set(await asyncio.to_thread(admin.describe_acls(every).result)):  # noqa: ASYNC110
+        await asyncio.sleep(0.05)
 
 
 def bindings(user: str, rights: Iterable[Right]) -> Iterator[AclBinding]:
