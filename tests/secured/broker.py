@@ -93,11 +93,14 @@ class SecuredKafka:
         await allow(self._admin, user, rights)
 
     async def take(self, user: str, rights: Iterable[Right]) -> None:
-        for one in bindings(user, rights):
+        taken = set(bindings(user, rights))
+        for one in taken:
             pattern, who = one.resource_pattern_type, (one.principal, one.host)
             same = AclBindingFilter(one.restype, one.name, pattern, *who, one.operation, one.permission_type)
             for done in self._admin.delete_acls([same]).values():
                 assert await asyncio.to_thread(done.result), f"there was no {one}"
+        while taken & await known(self._admin, user):  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
 
     def environment(self, user: str = "anna", **settings: str) -> dict[str, str]:
         """What a command needs to log in as this user."""
@@ -116,11 +119,16 @@ async def allow(admin: AdminClient, user: str, rights: Iterable[Right]) -> None:
     wanted = set(bindings(user, rights))
     for done in admin.create_acls(list(wanted)).values():
         await asyncio.to_thread(done.result)
+    while not wanted <= await known(admin, user):  # noqa: ASYNC110
+        await asyncio.sleep(0.05)
+
+
+async def known(admin: AdminClient, user: str) -> set[AclBinding]:
+    """What the broker itself, which learns of it later than the controller, lets the user do."""
     anything: Any = None
     kinds = ResourceType.ANY, anything, ResourcePatternType.ANY
     every = AclBindingFilter(*kinds, f"User:{user}", anything, AclOperation.ANY, AclPermissionType.ANY)
-    while not wanted <= set(await asyncio.to_thread(admin.describe_acls(every).result)):  # noqa: ASYNC110
-        await asyncio.sleep(0.05)
+    return set(await asyncio.to_thread(admin.describe_acls(every).result))
 
 
 def bindings(user: str, rights: Iterable[Right]) -> Iterator[AclBinding]:
